@@ -1,0 +1,1 @@
+"""The daemon: meetings, the grant protocol, SFU adapters, policy, control socket, CLI."""

@@ -1,0 +1,1 @@
+"""The command line: thin, with heavy imports inside the commands."""

@@ -1,0 +1,1 @@
+"""The control socket: Varlink, authorised by peer credentials."""

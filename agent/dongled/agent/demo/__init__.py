@@ -1,0 +1,1 @@
+"""An encrypted meeting on one machine, with an eavesdropper who sees nothing."""

@@ -1,0 +1,1 @@
+"""Who may have a key: certificates, trusted time, the allow-list."""

@@ -1,0 +1,145 @@
+"""What the grant protocol's state machine asks of the daemon, and tells it.
+
+The machine never touches a socket, a clock or a token. The daemon feeds it bytes, times (CLOCK_BOOTTIME,
+seconds) and the token's answers, then takes what it wants done from ``Member.take_effects()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream that a terminal announces: its id within the session, and its codec (``"vp8"``)."""
+
+    id: str
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A terminal whose announcement was verified. ``session`` is 16 bytes, ``leaf`` its SHA-256."""
+
+    session: bytes
+    terminal: str
+    subject: str
+    leaf: bytes
+    roles: frozenset[str]
+    assurance: str
+    streams: tuple[Stream, ...]
+
+
+# --- what the machine wants done -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send these bytes to everybody on the bus."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignWanted:
+    """Have the identity key sign this 32-byte digest; answer with ``signed(operation, ...)``."""
+
+    operation: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeriveWanted:
+    """Have the data key derive with this 65-byte point; answer with ``derived(operation, ...)``."""
+
+    operation: int
+    point: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealWith:
+    """From now on seal this stream of mine with this generation, starting at a keyframe.
+
+    ``base_key`` is secret; ``signing_key`` is the epoch's Ed25519 private key, raw 32 bytes.
+    """
+
+    stream: str
+    kid: int
+    base_key: bytes = field(repr=False)
+    signing_key: bytes = field(repr=False)
+    suite: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWith:
+    """Install a key for a peer's stream. ``verify_key`` is the peer's Ed25519 public key, raw."""
+
+    session: bytes
+    stream: Stream
+    kid: int
+    base_key: bytes = field(repr=False)
+    verify_key: bytes = field(repr=False)
+    suite: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StopOpening:
+    """Forget keys of a peer's stream: all whose KID is below ``below``; None means every one."""
+
+    session: bytes
+    stream: str
+    below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChanged:
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """``reason``: ``leave``, ``silent``, ``sfu``, ``superseded``, ``expired``..."""
+
+    session: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something was refused: a distinct ``reason``, and in ``detail`` what an operator wants to know.
+
+    ``source`` is the bus's (untrusted) name of the sender, ``session`` the verified one where known.
+    """
+
+    reason: str
+    detail: str
+    source: str
+    session: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something is wrong with the meeting itself: a split roster, a doubled certificate."""
+
+    reason: str
+    detail: str
+
+
+Effect = (
+    Broadcast
+    | SignWanted
+    | DeriveWanted
+    | SealWith
+    | OpenWith
+    | StopOpening
+    | PeerJoined
+    | PeerChanged
+    | PeerLeft
+    | Refused
+    | Alarm
+)

@@ -1,0 +1,1 @@
+"""Speaking to the SFU, which nobody has to trust."""

@@ -1,0 +1,1 @@
+"""The settings: schema, layers, validation, the shipped default."""

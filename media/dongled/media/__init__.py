@@ -1,0 +1,1 @@
+"""Encode, seal (SFrame), packetize, open, decode; sinks. The only room that knows aiortc."""

@@ -1,0 +1,65 @@
+"""What crosses the border of this room: pictures in, keys in, sinks out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import av
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One uncompressed picture.
+
+    ``frame`` is planar yuv420p, ``sequence`` counts from 0 at the source (gaps are pictures that a newer
+    one replaced), ``captured_at`` is CLOCK_MONOTONIC in seconds.
+    """
+
+    frame: av.VideoFrame
+    sequence: int
+    captured_at: float
+
+
+class PictureSource(Protocol):
+    """Where pictures come from. Blocking; read by one thread, the encoder's.
+
+    One slot, latest wins: a picture that nobody read in time is replaced by the next.
+    """
+
+    width: int
+    height: int
+    fps: int
+
+    def start(self) -> None:
+        """Open the device or file. Raises the room's own error with a reason and a hint."""
+
+    def read(self, timeout: float) -> Picture | None:
+        """The newest picture not read yet, or None when none came within ``timeout`` seconds.
+
+        Raises the room's own error when the source is gone.
+        """
+
+    def close(self) -> None: ...
+
+
+class PictureSink(Protocol):
+    """Where decoded pictures go. Called in order from one thread."""
+
+    def write(self, picture: Picture) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What every frame of a stream authenticates and does not send (docs/protocol.md, Frames).
+
+    ``meeting`` is the meeting's name, ``session`` the sender's 16-byte session id, ``stream`` the
+    stream's id in that session, ``codec`` ``"vp8"`` (``"h264"`` to come).
+    """
+
+    meeting: str
+    session: bytes
+    stream: str
+    codec: str

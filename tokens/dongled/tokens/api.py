@@ -1,0 +1,84 @@
+"""What the other rooms may know of a token: its keys' public halves, and two operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class KeyRole(StrEnum):
+    """What a key on the token is for (PIV 9A and 9D)."""
+
+    IDENTITY = "identity"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttributes:
+    """What the token itself says of a private key (PKCS#11 v3.0, section 4.9)."""
+
+    local: bool
+    sensitive: bool
+    always_sensitive: bool
+    extractable: bool
+    never_extractable: bool
+    sign: bool
+    derive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """A P-256 key pair on the token.
+
+    ``cka_id`` is its CKA_ID, ``point`` the public key as 65 bytes of uncompressed SEC1, ``sha256`` the
+    SHA-256 of the public key's SubjectPublicKeyInfo (DER), ``certificate`` the certificate stored beside
+    it (DER) or None, ``chain`` further certificates found on the token.
+    """
+
+    role: KeyRole
+    cka_id: bytes
+    label: str
+    point: bytes
+    sha256: bytes
+    attributes: KeyAttributes
+    certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCounts:
+    """How many private-key operations the token did since it was opened."""
+
+    sign: int
+    derive: int
+
+
+class TokenKeys(Protocol):
+    """An opened token: logged in, its keys' pins and attributes checked."""
+
+    @property
+    def uri(self) -> str:
+        """The token's RFC 7512 URI, without any PIN."""
+
+    @property
+    def identity(self) -> KeyInfo: ...
+
+    @property
+    def data(self) -> KeyInfo: ...
+
+    @property
+    def operations(self) -> OperationCounts: ...
+
+    async def sign(self, digest: bytes) -> bytes:
+        """ECDSA by the identity key over a 32-byte SHA-256 digest: 64 bytes, r and s (RFC 9053, 2.1).
+
+        Raises TokenError.
+        """
+
+    async def derive(self, point: bytes) -> bytes:
+        """ECDH by the data key with a 65-byte uncompressed SEC1 point: the 32-byte x coordinate.
+
+        Raises TokenError, with reason ``bad-point`` for bytes that are not a point of P-256.
+        """
+
+    async def close(self) -> None: ...
