@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,3 +64,33 @@ class StreamContext:
     session: bytes
     stream: str
     codec: str
+
+
+class Offerer(Protocol):
+    """A peer connection that offers (a publisher). SDP as text, in and out."""
+
+    async def offer(self) -> str: ...
+
+    async def accept(self, answer: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Answerer(Protocol):
+    """A peer connection that answers the SFU's offer (a subscriber, the bus). SDP as text."""
+
+    async def answer(self, offer: str) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+class TextLink(Answerer, Protocol):
+    """A data channel that carries text both ways, in order."""
+
+    async def wait_open(self) -> None: ...
+
+    def send(self, text: str) -> None: ...
+
+    def on_text(self, callback: Callable[[str], None]) -> None: ...
+
+    def on_closed(self, callback: Callable[[], None]) -> None: ...

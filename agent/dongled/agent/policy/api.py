@@ -1,0 +1,50 @@
+"""What the grant protocol asks of the policy. It answers from its own clock, roots and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dongled.agent.errors import AgentError
+
+
+class PolicyRefused(AgentError):
+    """A certificate or a request was refused; ``reason`` is distinct for each check."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCertificate:
+    """A certificate that passed every check at the time of asking.
+
+    ``terminal`` is its SAN URI (``urn:uuid:...``), ``leaf`` the SHA-256 of its DER, ``assurance``
+    ``"software"`` or ``"hardware"``.
+    """
+
+    terminal: str
+    subject: str
+    leaf: bytes
+    public_key: ec.EllipticCurvePublicKey
+    roles: frozenset[str]
+    assurance: str
+
+
+class Policy(Protocol):
+    """Fail closed: whatever is not clearly allowed raises PolicyRefused."""
+
+    def check_identity(self, chain: Sequence[bytes]) -> CheckedCertificate:
+        """Check an identity certificate and its chain (DER, leaf first)."""
+
+    def check_data_key(self, identity: CheckedCertificate, chain: Sequence[bytes], point: bytes) -> str:
+        """Check the data key's certificate chain (empty: none was announced); returns its assurance.
+
+        ``point`` is the announced data key, 65 bytes of uncompressed SEC1.
+        """
+
+    def may_publish(self, identity: CheckedCertificate) -> None:
+        """May streams of this terminal be asked for and watched here?"""
+
+    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+        """May this terminal have the key of my stream, now?"""
