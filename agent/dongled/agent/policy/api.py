@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,7 +21,8 @@ class CheckedCertificate:
     """A certificate that passed every check at the time of asking.
 
     ``terminal`` is its SAN URI (``urn:uuid:...``), ``leaf`` the SHA-256 of its DER, ``assurance``
-    ``"software"`` or ``"hardware"``.
+    ``"software"`` or ``"hardware"``, ``valid_until`` the earliest end in its path (aware; where it is None
+    the policy grants nothing).
     """
 
     terminal: str
@@ -29,6 +31,7 @@ class CheckedCertificate:
     public_key: ec.EllipticCurvePublicKey
     roles: frozenset[str]
     assurance: str
+    valid_until: datetime | None = None
 
 
 class Policy(Protocol):

@@ -1,0 +1,132 @@
+"""The policy as the daemon uses it: certificates, the clock and the lists, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from dongled.agent.errors import AgentError
+from dongled.agent.policy.allowlist import AllowList
+from dongled.agent.policy.api import CheckedCertificate, PolicyRefused
+from dongled.agent.policy.certificates import CertificateVerifier
+from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.profile import Assurance, Kind, Role
+
+
+class CertificatePolicy:
+    """Implements ``dongled.agent.policy.api.Policy``; whatever is not clearly allowed is refused.
+
+    ``roots`` are PEM or DER bytes; ``allow_viewers`` and ``allow_publishers`` are ``urn:uuid:...`` or
+    ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal. Raises
+    AgentError for settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[bytes],
+        clock: TrustedClock,
+        *,
+        allow_viewers: Iterable[str] = (),
+        allow_publishers: Iterable[str] = (),
+        minimum_assurance: str = Assurance.SOFTWARE,
+    ) -> None:
+        self._clock = clock
+        self._certificates = CertificateVerifier(roots, clock)
+        self._viewers = AllowList("viewer", allow_viewers)
+        self._publishers = AllowList("publisher", allow_publishers)
+        try:
+            self._minimum = Assurance(minimum_assurance)
+        except ValueError as error:
+            raise AgentError("bad-assurance", str(error), 'write "software" or "hardware"') from error
+
+    def check_identity(self, chain: Sequence[bytes]) -> CheckedCertificate:
+        """Check an identity certificate and its chain (DER, leaf first). Raises PolicyRefused."""
+        found = self._certificates.verify(chain, Kind.IDENTITY)
+        if not found.roles:
+            raise PolicyRefused(
+                "no-role",
+                f"{found.terminal} has no role, or an intermediate above it may not give any",
+                "issue it with a role's policy OID, and its issuer with that or anyPolicy",
+            )
+        self._require_assurance(found.assurance, "identity key")
+        return CheckedCertificate(
+            terminal=found.terminal,
+            subject=found.subject,
+            leaf=found.sha256,
+            public_key=found.public_key,
+            roles=found.roles,
+            assurance=found.assurance,
+            valid_until=found.valid_until,
+        )
+
+    def check_data_key(self, identity: CheckedCertificate, chain: Sequence[bytes], point: bytes) -> str:
+        """Check the announced data key: on the curve, not the identity's, and the terminal's own.
+
+        Returns ``"hardware"`` only where a certificate says so. Raises PolicyRefused.
+        """
+        try:
+            ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError as error:
+            raise PolicyRefused("bad-point", "the announced data key is not a point of P-256") from error
+        if point == _point(identity.public_key):
+            raise PolicyRefused("key-reused", "the data key is the identity key")
+
+        # A key that an announcement alone vouches for may be anywhere.
+        assurance = Assurance.SOFTWARE
+        if chain:
+            found = self._certificates.verify(chain, Kind.DATA)
+            if found.terminal != identity.terminal:
+                raise PolicyRefused(
+                    "data-terminal-mismatch",
+                    f"the data certificate is {found.terminal}'s, not {identity.terminal}'s",
+                )
+            if found.subject != identity.subject:
+                raise PolicyRefused(
+                    "data-subject-mismatch",
+                    f"the data certificate's subject is {found.subject}, the identity's {identity.subject}",
+                )
+            if _point(found.public_key) != point:
+                raise PolicyRefused("data-key-mismatch", "the announced data key is not the certified one")
+            assurance = found.assurance
+        self._require_assurance(assurance, "data key")
+        return assurance
+
+    def may_publish(self, identity: CheckedCertificate) -> None:
+        """May streams of this terminal be asked for and watched here? Raises PolicyRefused."""
+        self._require_current(identity)
+        _require_role(identity, Role.PUBLISHER)
+        self._publishers.check(identity.terminal)
+
+    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+        """May this terminal have the key of my stream, now? Raises PolicyRefused."""
+        self._require_current(identity)
+        _require_role(identity, Role.VIEWER)
+        self._viewers.check(identity.terminal)
+
+    def _require_current(self, identity: CheckedCertificate) -> None:
+        # The certificate was checked when it was announced; it may have run out since.
+        now = self._clock.now()
+        if identity.valid_until is None or now > identity.valid_until:
+            raise PolicyRefused("expired", f"the certificate of {identity.terminal} has expired meanwhile")
+
+    def _require_assurance(self, assurance: Assurance, what: str) -> None:
+        if not assurance.satisfies(self._minimum):
+            raise PolicyRefused(
+                "assurance-too-low",
+                f"the {what} is certified as {assurance}, {self._minimum} is required here",
+            )
+
+
+def _require_role(identity: CheckedCertificate, role: Role) -> None:
+    if role not in identity.roles:
+        raise PolicyRefused(
+            "wrong-role",
+            f"{identity.terminal} is {' and '.join(sorted(identity.roles))}, not {role}",
+            f"its certificate needs the {role} role",
+        )
+
+
+def _point(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
