@@ -1,0 +1,229 @@
+"""What the schema cannot say alone: checks across keys, and what is allowed but worth a warning.
+
+The checks read the raw tree, not the models, so that they still run when a field elsewhere is wrong.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from dongled.config.base import Input
+from dongled.config.layers import Key
+from dongled.config.schema import Settings
+from dongled.config.secrets import mode_problem
+
+Finding = tuple[Key, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsWarning:
+    """Allowed, but an operator should know. ``id`` is stable."""
+
+    id: str
+    text: str
+    hint: str
+
+
+def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
+    """What contradicts itself in a tree of settings, kebab-case keys, defaults left out."""
+    streams, meetings = _tables(tree, "stream"), _tables(tree, "meeting")
+    yield from _unique(streams, "stream", "id")
+    yield from _unique(meetings, "meeting", "name")
+    for index, stream in enumerate(streams):
+        yield from _source(("stream", index), stream)
+    for index, meeting in enumerate(meetings):
+        yield from _meeting(("meeting", index), meeting, streams)
+    if any(_encrypted(meeting) for meeting in meetings):
+        if "token" not in tree:
+            yield ("token",), "an encrypted meeting needs the terminal's token"
+        if not _table(tree, "trust").get("roots"):
+            yield ("trust", "roots"), "an encrypted meeting needs the roots that terminals are certified by"
+    if isinstance(tree.get("token"), dict):
+        yield from _token(tree["token"])
+    for index, server in enumerate(_tables(_table(tree, "ice"), "turn")):
+        yield from _one_secret(("ice", "turn", index), server, "password", needed=True)
+    yield from _public_and_plain(meetings)
+
+
+def _source(at: Key, stream: dict[str, Any]) -> Iterator[Finding]:
+    source = stream.get("source")
+    for key, belongs in (("device", "camera"), ("path", "file"), ("loop", "file")):
+        if key in stream and source in ("testsrc", "file", "camera") and source != belongs:
+            yield (*at, key), f'has no use with source = "{source}"'
+        elif source == belongs and key != "loop" and key not in stream:
+            yield (*at, key), f'is missing: source = "{source}" needs it'
+
+
+def _meeting(at: Key, meeting: dict[str, Any], streams: list[dict[str, Any]]) -> Iterator[Finding]:
+    ids = {stream.get("id") for stream in streams}
+    publish = meeting.get("publish")
+    names = publish if isinstance(publish, list) else []
+    for index, name in enumerate(names):
+        if name not in ids:
+            yield (*at, "publish", index), "names no [[stream]] of this configuration"
+        elif name in names[:index]:
+            yield (*at, "publish", index), "is named twice"
+    yield from _one_secret(at, meeting, "room-pin")
+    sfu = _table(meeting, "sfu")
+    yield from _one_secret((*at, "sfu"), sfu, "token")
+    yield from _one_secret((*at, "sfu"), sfu, "api-secret")
+    if "ca-file" in sfu and str(sfu.get("url", "")).startswith("ws:"):
+        yield (*at, "sfu", "ca-file"), "has no use with a ws:// address; use wss://"
+    for index, sink in enumerate(_tables(meeting, "sink")):
+        place = (*at, "sink", index)
+        if sink.get("kind") in ("png", "mkv") and "path" not in sink:
+            yield (*place, "path"), f'is missing: kind = "{sink["kind"]}" needs it'
+        if not _known_fields(str(sink.get("path", ""))):
+            yield (*place, "path"), "may hold {peer} and {stream} in braces, and no other brace"
+
+
+def _known_fields(path: str) -> bool:
+    rest = path.replace("{peer}", "").replace("{stream}", "")
+    return "{" not in rest and "}" not in rest
+
+
+def _token(token: dict[str, Any]) -> Iterator[Finding]:
+    ways: list[str] = [key for key in ("pin-file", "pin-credential") if key in token]
+    ways += ["pin-prompt"] if token.get("pin-prompt") is True else []
+    if len(ways) != 1:
+        given = f"not {' and '.join(ways)}" if ways else "none is given"
+        yield ("token",), f"needs exactly one of pin-file, pin-credential and pin-prompt = true; {given}"
+    uri = token.get("uri")
+    # RFC 7512 section 2.3: attributes of the path are separated by ";", of the query by "&" after "?".
+    path, _, query = uri.partition("?") if isinstance(uri, str) else ("", "", "")
+    if "pin-value=" in query or "pin-source=" in query:
+        yield ("token", "uri"), "must not carry a PIN or its source; use pin-file or pin-credential"
+    if isinstance(uri, str) and not any(
+        attribute.startswith("serial=") and attribute != "serial="
+        for attribute in path.removeprefix("pkcs11:").split(";")
+    ):
+        yield (
+            ("token", "uri"),
+            "must name the token's serial (serial=...), so that another token is not taken for it",
+        )
+
+
+def _one_secret(at: Key, table: dict[str, Any], name: str, *, needed: bool = False) -> Iterator[Finding]:
+    given = [key for key in (f"{name}-file", f"{name}-credential") if key in table]
+    if len(given) > 1 or (needed and not given):
+        yield (*at, f"{name}-file"), f"give exactly one of {name}-file and {name}-credential"
+
+
+def _public_and_plain(meetings: list[dict[str, Any]]) -> Iterator[Finding]:
+    """P10: no path from an encrypted meeting to a plain one, not even through a shared stream."""
+    sealed = {name for m in meetings if _encrypted(m) for name in _strings(m.get("publish"))}
+    for index, meeting in enumerate(meetings):
+        for place, name in enumerate(_strings(meeting.get("publish"))):
+            if not _encrypted(meeting) and name in sealed:
+                key = ("meeting", index, "publish", place)
+                yield key, "is also published encrypted; give the plain meeting a stream of its own"
+
+
+def file_check(settings: Settings) -> Iterator[Finding]:
+    """Files that are to be read and are not there, or hold a secret that others may read."""
+    for key, path, secret in _inputs(settings, ()):
+        try:
+            status = path.stat()
+        except PermissionError:
+            continue  # told by whoever reads it, as the user who will
+        except (OSError, ValueError):
+            yield key, f"{path} is not there"
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            yield key, f"{path} is not a regular file"
+        elif secret and (problem := mode_problem(status)):
+            yield key, f"{path} {problem}; chmod 600 it"
+
+
+def _inputs(value: object, key: Key) -> Iterator[tuple[Key, Path, bool]]:
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _inputs(item, (*key, index))
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            inner, at = getattr(value, name), (*key, field.alias or name)
+            marker = next((m for m in field.metadata if isinstance(m, Input)), None)
+            if marker is None:
+                yield from _inputs(inner, at)
+            else:
+                paths = inner if isinstance(inner, tuple) else (inner,)
+                yield from ((at, path, marker.secret) for path in paths if path is not None)
+
+
+def settings_warnings(settings: Settings) -> list[SettingsWarning]:
+    """What is allowed in these settings, and weak."""
+    found = []
+    trust = settings.trust
+    encrypted = [meeting for meeting in settings.meeting if meeting.encryption == "required"]
+    for meeting in settings.meeting:
+        url = urlsplit(meeting.sfu.url)
+        if meeting.encryption == "plain":
+            text = f"meeting {meeting.name}: plain, the SFU and whoever runs it can watch"
+            found.append(SettingsWarning("plain-meeting", text, 'encryption = "required" seals it'))
+        if url.scheme == "ws" and not _loopback(url.hostname or ""):
+            text = f"meeting {meeting.name}: its secrets for the SFU cross the network in clear text"
+            found.append(SettingsWarning("sfu-unencrypted", text, "use a wss:// address"))
+    if encrypted and trust.time_source == "system":
+        text = "the system's clock is believed as it is: whoever sets it can revive expired certificates"
+        found.append(
+            SettingsWarning("time-source-system", text, 'trust.time-source = "untrusted" fails closed')
+        )
+    if encrypted and trust.time_source == "untrusted":
+        text = "nothing authenticates the time yet, so no certificate is believed and no key granted"
+        hint = 'trust.time-source = "system" believes this machine\'s clock'
+        found.append(SettingsWarning("time-source-untrusted", text, hint))
+    if encrypted and trust.minimum_assurance == "software":
+        text = "peers whose keys may lie in software are accepted"
+        found.append(SettingsWarning("assurance-software", text, 'trust.minimum-assurance = "hardware"'))
+    if any(m.publish for m in encrypted) and not trust.allow_viewers:
+        text = "streams are published and nobody may watch them"
+        found.append(SettingsWarning("nobody-may-view", text, "list terminals in trust.allow-viewers"))
+    if any(m.subscribe != "none" for m in encrypted) and not trust.allow_publishers:
+        text = "streams are subscribed to and nobody's may be shown"
+        found.append(SettingsWarning("nobody-may-publish", text, "list terminals in trust.allow-publishers"))
+    if settings.token and settings.token.pin is None:
+        text = "somebody has to type the token's PIN at every start"
+        found.append(SettingsWarning("pin-prompt", text, "pin-file or pin-credential start unattended"))
+    return found
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _encrypted(meeting: dict[str, Any]) -> bool:
+    return meeting.get("encryption") != "plain"
+
+
+def _unique(tables: list[dict[str, Any]], kind: str, key: str) -> Iterator[Finding]:
+    counts = Counter(str(table.get(key)) for table in tables if key in table)
+    for index, table in enumerate(tables):
+        if counts[str(table.get(key))] > 1:
+            yield (kind, index, key), "is used twice"
+
+
+def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    value = tree.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(tree: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = tree.get(key)
+    # A wrong element keeps its place, so that the others keep their index.
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+
+
+def _strings(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []

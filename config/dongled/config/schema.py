@@ -1,0 +1,343 @@
+"""The settings: what can be configured, its defaults and its limits. Descriptions end up in `config init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dongled.config.base import (
+    CredentialName,
+    FilePath,
+    HexBytes,
+    Id,
+    Input,
+    Name,
+    Sample,
+    Section,
+    SfuUrl,
+    Sha256,
+    StunUrl,
+    Terminal,
+    TurnUrl,
+    secret_source,
+)
+from dongled.config.secrets import SecretSource
+
+UUID = "urn:uuid:00000000-0000-4000-8000-000000000000"
+
+
+class TerminalSettings(Section):
+    """Who this terminal says it is. Others trust its certificate, not this."""
+
+    name: Annotated[Name, Field(description="Shown to other terminals, and to the SFU.")] = "dongled"
+
+
+class KeyPin(Section):
+    """A key on the token, pinned: `dongled token show` prints both values."""
+
+    id: Annotated[HexBytes, Field(description="CKA_ID, in hexadecimal."), Sample("01", active=True)]
+    sha256: Annotated[
+        Sha256,
+        Field(description="SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal."),
+        Sample("0" * 64, active=True),
+    ]
+    certificate: Annotated[
+        FilePath | None,
+        Field(
+            description="Certificate and its chain, PEM, leaf first. Without it they are read from the token."
+        ),
+        Input(),
+        Sample("identity.pem"),
+    ] = None
+
+    @property
+    def cka_id(self) -> bytes:
+        return bytes.fromhex(self.id)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the SubjectPublicKeyInfo, 32 bytes."""
+        return bytes.fromhex(self.sha256)
+
+
+class TokenSettings(Section):
+    """The token that holds the long-term keys. Give its PIN in exactly one of three ways."""
+
+    module: Annotated[
+        FilePath,
+        Field(description="The PKCS#11 module."),
+        Input(),
+        Sample("/usr/lib/softhsm/libsofthsm2.so", active=True),
+    ]
+    uri: Annotated[
+        str,
+        Field(
+            description="The token by RFC 7512 URI, with its serial; `dongled token list` prints it.",
+            pattern=r"^pkcs11:[!-~]{1,500}$",
+        ),
+        Sample("pkcs11:token=terminal;serial=0123456789abcdef", active=True),
+    ]
+    pin_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds the PIN, mode 0600."),
+        Input(secret=True),
+        Sample("pin", active=True),
+    ] = None
+    pin_credential: Annotated[
+        CredentialName | None,
+        Field(description="systemd credential that holds the PIN."),
+        Sample("token-pin"),
+    ] = None
+    pin_prompt: Annotated[
+        bool, Field(description="Ask for the PIN on the terminal at each start."), Sample(True)
+    ] = False
+    identity: Annotated[KeyPin, Field(description="The signing key (PIV 9A).")]
+    data: Annotated[KeyPin, Field(description="The key agreement key (PIV 9D).")]
+
+    @property
+    def pin(self) -> SecretSource | None:
+        """Where the PIN is; None means asking for it."""
+        return secret_source(self.pin_file, self.pin_credential)
+
+
+class TrustSettings(Section):
+    """Whose certificates are believed, and who of them may do what. Empty lists allow nobody."""
+
+    roots: Annotated[
+        tuple[FilePath, ...],
+        Field(description="PEM files with the root certificates that terminals' certificates lead to."),
+        Input(),
+        Sample(["root.pem"], active=True),
+    ] = ()
+    minimum_assurance: Annotated[
+        Literal["hardware", "software"],
+        Field(description="The least assurance that a peer's certificates must state."),
+    ] = "hardware"
+    allow_viewers: Annotated[
+        tuple[Terminal, ...],
+        Field(description="Terminals that may have the keys of our streams."),
+        Sample([UUID], active=True),
+    ] = ()
+    allow_publishers: Annotated[
+        tuple[Terminal, ...],
+        Field(description="Terminals whose streams are asked for and shown."),
+        Sample([UUID], active=True),
+    ] = ()
+    time_source: Annotated[
+        Literal["untrusted", "system"],
+        Field(
+            description="Certificates are checked against a time that can be trusted. `system` believes this "
+            "machine's clock as it is; `untrusted` grants nothing until the time is authenticated."
+        ),
+    ] = "untrusted"
+
+
+class ControlSettings(Section):
+    """The socket that `dongled status` talks to."""
+
+    socket: Annotated[FilePath, Field(description="Path of the Unix socket.")] = Path(
+        "/run/dongled/control.sock"
+    )
+    group: Annotated[
+        str | None,
+        Field(
+            description="Group that may connect, beside root and our own user.",
+            pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+        ),
+        Sample("dongled"),
+    ] = None
+
+
+class TurnServer(Section):
+    """A TURN relay."""
+
+    url: Annotated[
+        TurnUrl,
+        Field(description="turn:HOST[:PORT] or turns:HOST[:PORT]."),
+        Sample("turn:turn.example.com:3478"),
+    ]
+    username: Annotated[Name, Field(description="User name."), Sample("terminal")]
+    password_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds the password, mode 0600."),
+        Input(secret=True),
+        Sample("turn-password"),
+    ] = None
+    password_credential: Annotated[
+        CredentialName | None,
+        Field(description="Instead: systemd credential that holds the password."),
+        Sample("turn-password"),
+    ] = None
+
+    @property
+    def password(self) -> SecretSource | None:
+        return secret_source(self.password_file, self.password_credential)
+
+
+class IceSettings(Section):
+    """How to get through NAT. Nobody is asked unless listed here."""
+
+    stun: Annotated[
+        tuple[StunUrl, ...], Field(description="STUN servers."), Sample(["stun:stun.example.com:3478"])
+    ] = ()
+    turn: Annotated[tuple[TurnServer, ...], Field(description="TURN relays.")] = ()
+
+
+class StreamSettings(Section):
+    """A picture source and how it is encoded."""
+
+    id: Annotated[Id, Field(description="Name of the stream, unique here."), Sample("camera", active=True)]
+    source: Annotated[
+        Literal["testsrc", "file", "camera"],
+        Field(description="testsrc: a moving test picture; file: a video file; camera: a V4L2 device."),
+        Sample("testsrc", active=True),
+    ]
+    device: Annotated[
+        FilePath | None,
+        Field(description="For camera: the device, best by a name that survives replugging."),
+        Sample("/dev/v4l/by-path/platform-example-usb-0:1:1.0-video-index0"),
+    ] = None
+    path: Annotated[
+        FilePath | None,
+        Field(description="For file: the video file."),
+        Input(),
+        Sample("film.mkv"),
+    ] = None
+    loop: Annotated[bool, Field(description="For file: start again at its end.")] = True
+    width: Annotated[int, Field(description="Pixels, even.", ge=128, le=3840, multiple_of=2)] = 1280
+    height: Annotated[int, Field(description="Pixels, even.", ge=96, le=2160, multiple_of=2)] = 720
+    fps: Annotated[int, Field(description="Pictures per second.", ge=1, le=60)] = 30
+    codec: Annotated[Literal["vp8"], Field(description="Video codec.")] = "vp8"
+    bitrate: Annotated[int, Field(description="Bit/s.", ge=50_000, le=50_000_000)] = 2_000_000
+
+
+class SfuSettings(Section):
+    """The SFU that forwards the meeting. It is not trusted with pictures or keys."""
+
+    type: Annotated[Literal["janus"], Field(description="Kind of SFU: janus (its VideoRoom).")] = "janus"
+    url: Annotated[
+        SfuUrl,
+        Field(description="ws:// or wss:// address of its API."),
+        Sample("wss://sfu.example.com/janus", active=True),
+    ]
+    ca_file: Annotated[
+        FilePath | None,
+        Field(
+            description="For wss: PEM file with the only roots believed for the SFU. Default: the system's."
+        ),
+        Input(),
+        Sample("sfu-ca.pem"),
+    ] = None
+    token_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds Janus's authentication token, mode 0600."),
+        Input(secret=True),
+        Sample("janus-token"),
+    ] = None
+    token_credential: Annotated[
+        CredentialName | None,
+        Field(description="Instead: systemd credential that holds it."),
+        Sample("janus-token"),
+    ] = None
+    api_secret_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds Janus's API secret, mode 0600."),
+        Input(secret=True),
+        Sample("janus-api-secret"),
+    ] = None
+    api_secret_credential: Annotated[
+        CredentialName | None,
+        Field(description="Instead: systemd credential that holds it."),
+        Sample("janus-api-secret"),
+    ] = None
+
+    @property
+    def token(self) -> SecretSource | None:
+        return secret_source(self.token_file, self.token_credential)
+
+    @property
+    def api_secret(self) -> SecretSource | None:
+        return secret_source(self.api_secret_file, self.api_secret_credential)
+
+
+class SinkSettings(Section):
+    """Where the pictures of the meeting go. In a path, {peer} and {stream} tell the streams apart."""
+
+    kind: Annotated[
+        Literal["null", "png", "mkv"],
+        Field(description="null: counted; png: the newest picture, again and again; mkv: a recording."),
+        Sample("png"),
+    ]
+    path: Annotated[
+        FilePath | None,
+        Field(description="For png and mkv: the file."),
+        Sample("/var/lib/dongled/{peer}-{stream}.png"),
+    ] = None
+    every: Annotated[
+        float, Field(description="For png: seconds between two pictures.", ge=0.1, le=86_400)
+    ] = 1.0
+
+
+class MeetingSettings(Section):
+    """A meeting to be in."""
+
+    name: Annotated[
+        Name,
+        Field(description="The meeting's name; every terminal in it must have the same, or no key fits."),
+        Sample("lobby", active=True),
+    ]
+    encryption: Annotated[
+        Literal["required", "plain"],
+        Field(description="`plain` shows everything to the SFU and is shown as a warning."),
+    ] = "required"
+    room: Annotated[
+        Annotated[int, Field(ge=1)] | Name,
+        Field(description="The room on the SFU: a number, or a string where the SFU is set to string ids."),
+        Sample("lobby", active=True),
+    ]
+    room_pin_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds the room's PIN, mode 0600."),
+        Input(secret=True),
+        Sample("room-pin"),
+    ] = None
+    room_pin_credential: Annotated[
+        CredentialName | None,
+        Field(description="Instead: systemd credential that holds it."),
+        Sample("room-pin"),
+    ] = None
+    create: Annotated[bool, Field(description="Create the room when it is not there.")] = False
+    publish: Annotated[
+        tuple[Id, ...], Field(description="Streams to publish, by id."), Sample(["camera"], active=True)
+    ] = ()
+    subscribe: Annotated[
+        Literal["all", "none"] | tuple[Terminal, ...],
+        Field(description='Whose streams to watch: "all", "none" or a list of terminals.'),
+    ] = "all"
+    sfu: SfuSettings
+    sink: Annotated[tuple[SinkSettings, ...], Field(description="Where its pictures go.")] = ()
+
+    @property
+    def room_pin(self) -> SecretSource | None:
+        return secret_source(self.room_pin_file, self.room_pin_credential)
+
+
+class Settings(Section):
+    """Everything. ``token`` is there whenever a meeting is encrypted."""
+
+    terminal: TerminalSettings = TerminalSettings()
+    token: TokenSettings | None = None
+    trust: TrustSettings = TrustSettings()
+    control: ControlSettings = ControlSettings()
+    ice: IceSettings = IceSettings()
+    stream: tuple[StreamSettings, ...] = ()
+    meeting: tuple[MeetingSettings, ...] = ()
+
+    def stream_by_id(self, stream: str) -> StreamSettings:
+        """The stream with this id; raises KeyError."""
+        for candidate in self.stream:
+            if candidate.id == stream:
+                return candidate
+        raise KeyError(stream)
