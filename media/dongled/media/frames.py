@@ -7,7 +7,7 @@ What is sent, and what it vouches for (docs/protocol.md, Frames)::
     signature = Ed25519("dongled/1 frame" ‖ SHA-256(metadata) ‖ u64 KID ‖ u64 CTR ‖ SHA-256(rest)), 64 bytes
 
 ``clear ‖ rest`` is the encoded frame (its codec's rule says where it is cut), u64 is big-endian, CBOR is
-core deterministic (RFC 8949, 4.2.1). The metadata is SFrame's (RFC 9605, 4.4.3), authenticated and never sent.
+core deterministic (RFC 8949, 4.2.1). The metadata is SFrame's (RFC 9605, 4.4.3): authenticated, never sent.
 A codec whose rule escapes the sealed part does so in place of the first line's concatenation.
 """
 
@@ -85,8 +85,8 @@ class FrameSealer:
     def use(self, kid: int, base_key: bytes, signing_key: bytes, suite: int = 5) -> None:
         """Seal with this generation from the next frame on, which should be a key frame.
 
-        ``base_key`` is Nh random bytes, ``signing_key`` a raw Ed25519 private key. Raises KeyRefused,
-        ``kid-order`` when ``kid`` does not rise, and what SealingKey says; the generation before stays in use.
+        ``base_key`` is Nh random bytes, ``signing_key`` a raw Ed25519 private key. Raises KeyRefused
+        (``kid-order`` when ``kid`` does not rise, else see SealingKey); the generation before stays in use.
         """
         if kid <= self._last_kid:
             raise KeyRefused("kid-order", f"key {kid} after key {self._last_kid}: KIDs only rise")
