@@ -1,4 +1,4 @@
-"""The suite's own network: it is private, and nothing of it stays."""
+"""The private network: what is in it, and that nothing of it stays."""
 
 from __future__ import annotations
 
