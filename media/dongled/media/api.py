@@ -52,6 +52,18 @@ class PictureSink(Protocol):
     def close(self) -> None: ...
 
 
+class EncodedSink(Protocol):
+    """Where opened frames go without being decoded. Called in order from one thread.
+
+    Starts with a key frame and never misses one in between: after a loss it goes on at a key frame.
+    """
+
+    def write(self, data: bytes, timestamp: float, keyframe: bool) -> None:
+        """``timestamp`` in seconds since the stream's first frame, rising."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class StreamContext:
     """What every frame of a stream authenticates and does not send (docs/protocol.md, Frames).

@@ -1,0 +1,284 @@
+"""A stream on its way out: source, encoder and seal in a thread of their own, frames for who sends them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from dongled.media.api import Picture, PictureSource, StreamContext
+from dongled.media.encoder import Vp8Encoder
+from dongled.media.errors import MediaError
+from dongled.media.frames import FrameSealer
+from dongled.media.vp8 import is_key_frame
+
+log = logging.getLogger(__name__)
+
+QUEUE = 8
+"""Frames that wait for the network at most: a quarter of a second."""
+
+FORCED_EVERY = 1.0
+"""Seconds between key frames on request: viewers without a key ask without end."""
+
+_READ_TIMEOUT = 0.2
+_RATE_WINDOW = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class WireFrame:
+    """What is handed to the packetizer: a frame, sealed unless the stream is plain.
+
+    ``timestamp`` is on the 90 kHz clock.
+    """
+
+    data: bytes = field(repr=False)
+    timestamp: int
+    keyframe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundStats:
+    """Counters since ``start``; ``bitrate`` (bit/s) and ``fps`` of the last two seconds, as sent.
+
+    ``drops`` by reason: ``queue-full`` (the network did not take it), ``behind-keyframe`` (of no use to a
+    receiver that missed what was dropped before), ``keys-dropped``.
+    """
+
+    frames_captured: int = 0
+    frames_encoded: int = 0
+    frames_sealed: int = 0
+    frames_sent: int = 0
+    keyframes: int = 0
+    bytes: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    bitrate: float = 0.0
+    fps: float = 0.0
+
+
+class _Rate:
+    """Frames and bits a second over the last two seconds."""
+
+    def __init__(self) -> None:
+        self._sent: deque[tuple[float, int]] = deque()
+
+    def add(self, size: int, now: float) -> None:
+        self._sent.append((now, size))
+        self._forget(now)
+
+    def read(self, now: float) -> tuple[float, float]:
+        self._forget(now)
+        if len(self._sent) < 2:
+            return 0.0, 0.0
+        # The oldest frame only marks where the interval begins.
+        span = now - self._sent[0][0]
+        size = sum(size for _, size in self._sent) - self._sent[0][1]
+        return (len(self._sent) - 1) / span, 8 * size / span
+
+    def _forget(self, now: float) -> None:
+        while self._sent and now - self._sent[0][0] > _RATE_WINDOW:
+            self._sent.popleft()
+
+
+class OutboundStream:
+    """Encodes while somebody takes the frames, and, if ``encrypted``, while there is a key.
+
+    ``bitrate`` in bit/s. ``on_fault`` is called once, from the thread, when the source or the encoder broke.
+    Every method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        source: PictureSource,
+        context: StreamContext,
+        *,
+        bitrate: int,
+        encrypted: bool,
+        on_fault: Callable[[MediaError], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._context = context
+        self._encrypted = encrypted
+        self._encoder = Vp8Encoder(bitrate=bitrate, fps=source.fps)
+        self._on_fault = on_fault
+        self._lock = threading.Lock()
+        self._sealer: FrameSealer | None = None
+        self._keys = 0
+        self._last_position: tuple[int, int] | None = None
+        self._wake: Callable[[], None] | None = None
+        self._queue: deque[WireFrame] = deque()
+        self._awaits_keyframe = True
+        self._switch = True
+        self._asked = False
+        self._forced_at = float("-inf")
+        self._stats = OutboundStats()
+        self._drops: Counter[str] = Counter()
+        self._rate = _Rate()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"encode-{context.stream}", daemon=True)
+
+    def start(self) -> None:
+        """Open the source and begin. Blocks while the device opens; raises the source's error."""
+        self._source.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close the source."""
+        self.drop_keys()
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # --- keys ----------------------------------------------------------------------------------------
+
+    def use_key(self, kid: int, base_key: bytes, signing_key: bytes, suite: int = 5) -> None:
+        """Seal with this generation from now on: the next frame is a key frame under it.
+
+        ``signing_key`` is the raw Ed25519 private key. Nothing is sealed with an older generation once this
+        has returned. Raises MediaError.
+        """
+        if not self._encrypted:
+            raise MediaError("plain-stream", "a plain stream takes no key", "this is a defect: report it")
+        with self._lock:
+            sealer = self._sealer or FrameSealer(self._context)
+            sealer.use(kid, base_key, signing_key, suite)
+            self._sealer = sealer
+            self._keys += 1
+            self._switch = True
+
+    def drop_keys(self) -> None:
+        """Send nothing more, at once, until the next ``use_key``: frames that wait are dropped as well."""
+        with self._lock:
+            if self._sealer is not None:
+                self._sealer.stop()
+                self._sealer = None
+            self._keys += 1
+            self._drops["keys-dropped"] += len(self._queue)
+            self._queue.clear()
+            self._awaits_keyframe = True
+
+    @property
+    def position(self) -> tuple[int, int] | None:
+        """Highest (KID, CTR) sealed; None before the first."""
+        with self._lock:
+            return self._last_position
+
+    # --- who takes the frames ------------------------------------------------------------------------
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Begin to encode for a taker; ``wake`` is called from the thread when ``take`` has a frame."""
+        with self._lock:
+            self._queue.clear()
+            self._wake = wake
+            self._switch = self._awaits_keyframe = True
+
+    def detach(self, wake: Callable[[], None]) -> None:
+        """The taker is gone. Nothing happens if another has attached since."""
+        with self._lock:
+            if self._wake == wake:
+                self._wake = None
+                self._queue.clear()
+
+    def take(self) -> WireFrame | None:
+        """The next frame to send."""
+        with self._lock:
+            if not self._queue:
+                return None
+            frame = self._queue.popleft()
+            self._rate.add(len(frame.data), time.monotonic())
+            self._count(frames_sent=1, bytes=len(frame.data))
+            return frame
+
+    def force_keyframe(self) -> None:
+        """Make the next frame a key frame, or the first one a second after the last that was asked for."""
+        with self._lock:
+            self._asked = True
+
+    def stats(self) -> OutboundStats:
+        with self._lock:
+            fps, bitrate = self._rate.read(time.monotonic())
+            return replace(self._stats, drops=dict(self._drops), fps=fps, bitrate=bitrate)
+
+    # --- the thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                picture = self._source.read(_READ_TIMEOUT)
+                if picture is not None:
+                    self._send(picture)
+        except MediaError as error:
+            self._fault(error)
+        except Exception as error:  # noqa: BLE001 - a source raises its own room's errors, unknown here
+            self._fault(
+                MediaError(getattr(error, "reason", "source-failed"), str(error), getattr(error, "hint", ""))
+            )
+        finally:
+            self._source.close()
+
+    def _fault(self, error: MediaError) -> None:
+        log.error("stream %s: %s [%s]", self._context.stream, error, error.reason)
+        if self._on_fault is not None and not self._stopping.is_set():
+            self._on_fault(error)
+
+    def _send(self, picture: Picture) -> None:
+        with self._lock:
+            self._count(frames_captured=1)
+        while (work := self._plan()) is not None:
+            keyframe, keys = work
+            data, timestamp = self._encoder.encode(picture, keyframe=keyframe)
+            if self._deliver(data, timestamp, keys):
+                return
+
+    def _plan(self) -> tuple[bool, int] | None:
+        """Whether the next frame must be a key frame, and under which set of keys; None: nobody wants one."""
+        with self._lock:
+            if self._wake is None or (self._encrypted and self._sealer is None):
+                return None
+            now = time.monotonic()
+            asked = self._asked and now - self._forced_at >= FORCED_EVERY
+            keyframe = self._switch or asked
+            if asked:
+                self._forced_at = now
+            if keyframe:
+                self._switch = self._asked = False
+            return keyframe, self._keys
+
+    def _deliver(self, data: bytes, timestamp: int, keys: int) -> bool:
+        """Seal and queue. False when the keys changed meanwhile: the picture must be encoded again."""
+        with self._lock:
+            if keys != self._keys:
+                return False
+            self._count(frames_encoded=1)
+            keyframe = is_key_frame(data)
+            if not data or not self._has_room(keyframe):
+                return True
+            if self._sealer is not None:
+                data = self._sealer.seal(data)
+                position = self._sealer.position
+                if position is not None:
+                    self._last_position = position.kid, position.next_ctr - 1
+                self._count(frames_sealed=1)
+            self._count(keyframes=int(keyframe))
+            self._queue.append(WireFrame(data, timestamp, keyframe))
+            wake = self._wake
+        if wake is not None:
+            wake()
+        return True
+
+    def _has_room(self, keyframe: bool) -> bool:
+        """Past a frame that was dropped only a key frame is of use, so one is asked for."""
+        full = len(self._queue) >= QUEUE
+        if not full and (keyframe or not self._awaits_keyframe):
+            self._awaits_keyframe = False
+            return True
+        self._drops["queue-full" if full else "behind-keyframe"] += 1
+        self._awaits_keyframe = self._asked = True
+        return False
+
+    def _count(self, **more: int) -> None:
+        self._stats = replace(
+            self._stats, **{name: getattr(self._stats, name) + value for name, value in more.items()}
+        )
