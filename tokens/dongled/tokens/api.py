@@ -8,10 +8,14 @@ from typing import Protocol
 
 
 class KeyRole(StrEnum):
-    """What a key on the token is for (PIV 9A and 9D)."""
+    """What a key on the token is for: a terminal's two keys (PIV 9A and 9D), or a lab authority's one.
+
+    The value is also the key's CKA_LABEL.
+    """
 
     IDENTITY = "identity"
     DATA = "data"
+    CA = "ca"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class KeyInfo:
 
     ``cka_id`` is its CKA_ID, ``point`` the public key as 65 bytes of uncompressed SEC1, ``sha256`` the
     SHA-256 of the public key's SubjectPublicKeyInfo (DER), ``certificate`` the certificate stored beside
-    it (DER) or None, ``chain`` further certificates found on the token.
+    it (DER) or None.
     """
 
     role: KeyRole
@@ -43,6 +47,45 @@ class KeyInfo:
     sha256: bytes
     attributes: KeyAttributes
     certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPin:
+    """Which key it has to be: its CKA_ID, and the SHA-256 of its SubjectPublicKeyInfo (DER)."""
+
+    cka_id: bytes
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPins:
+    """Which token and keys a terminal accepts; None accepts what is found at the first opening.
+
+    A token that was re-initialised keeps its serial number, so the serial alone pins nothing.
+    """
+
+    serial: str | None = None
+    identity: KeyPin | None = None
+    data: KeyPin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """A token as its module describes it before anybody logged in (PKCS#11 v3.0, section 3.2).
+
+    The PIN flags are the token's own: ``pin_final_try`` means that one more wrong PIN locks it.
+    """
+
+    uri: str
+    label: str
+    serial: str
+    model: str
+    manufacturer: str
+    initialized: bool
+    pin_set: bool
+    pin_count_low: bool
+    pin_final_try: bool
+    pin_locked: bool
 
 
 @dataclass(frozen=True, slots=True)

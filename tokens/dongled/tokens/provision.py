@@ -1,0 +1,285 @@
+"""From a blank token to a terminal's: initialise, generate, ask for certificates, store them, look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from dongled.tokens import checks, describe
+from dongled.tokens.api import KeyInfo, KeyRole, TokenInfo
+from dongled.tokens.broker import Broker
+from dongled.tokens.errors import TokenError
+from dongled.tokens.pin import PinSource
+from dongled.tokens.private_key import TokenPrivateKey
+from dongled.tokens.session import TokenSession, open_session
+
+LABEL_BYTES = 32
+_CKA_ID_BYTES = 16
+_BLANK = "a token that nobody initialised"
+
+# What each role's key may do; the data key signs nothing but the request for its own certificate.
+_MAY_DERIVE = frozenset({KeyRole.DATA})
+
+
+@dataclass(frozen=True, slots=True)
+class Initialized:
+    """The token, and whether anything had to be done to it."""
+
+    token: TokenInfo
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReport:
+    """What is on a token: usable keys, and for each unusable one why it is refused."""
+
+    token: TokenInfo
+    keys: Mapping[KeyRole, KeyInfo]
+    refused: Mapping[KeyRole, TokenError]
+
+
+async def list_tokens(module: str) -> list[TokenInfo]:
+    """The tokens that a module sees, blank ones included. Raises TokenError."""
+    async with _broker(module) as broker:
+        return [token.info for token in describe.tokens(await broker.call("tokens"))]
+
+
+async def initialize(
+    module: str, label: str, so_pin: PinSource, pin: PinSource, *, erase: str | None = None
+) -> Initialized:
+    """Give a blank token a label and its PINs; one that has the label already is left as it is.
+
+    ``erase`` is the serial number of a token that may be wiped for it. Raises TokenError.
+    """
+    if not 0 < len(label.encode()) <= LABEL_BYTES or not label.isprintable():
+        raise TokenError("label", f"a token's label is 1 to {LABEL_BYTES} bytes of text", "choose another")
+    async with _broker(module) as broker:
+        found = describe.tokens(await broker.call("tokens"))
+        chosen = _to_initialize(found, label, erase)
+        if not (erase is None and chosen.info.initialized):
+            await broker.call(
+                "init_token",
+                slot=chosen.slot,
+                serial=chosen.info.serial,
+                so_pin=(await asyncio.to_thread(so_pin.read)).reveal(),
+                label=label,
+            )
+        elif chosen.info.pin_set:
+            return Initialized(chosen.info, changed=False)
+        await broker.call(
+            "init_pin",
+            slot=chosen.slot,
+            so_pin=(await asyncio.to_thread(so_pin.read)).reveal(),
+            pin=(await asyncio.to_thread(pin.read)).reveal(),
+        )
+        now = describe.tokens(await broker.call("tokens"))
+        return Initialized(next(token.info for token in now if token.slot == chosen.slot), changed=True)
+
+
+def _to_initialize(found: list[describe.FoundToken], label: str, erase: str | None) -> describe.FoundToken:
+    """The token to initialise, or the one that is already. Raises TokenError."""
+    labelled = [token for token in found if token.info.initialized and token.info.label == label]
+    if erase is not None:
+        if any(token.info.serial != erase for token in labelled):
+            raise TokenError(
+                "label-taken", f"another token is labelled {label!r} already", "choose another label"
+            )
+        candidates = [token for token in found if token.info.initialized and token.info.serial == erase]
+        wanted, hint = f"a token with serial number {erase}", "`dongled token list` shows serial numbers"
+    elif labelled:
+        candidates, wanted, hint = labelled, f"the one token labelled {label!r}", "choose another label"
+    else:
+        candidates = [token for token in found if not token.info.initialized]
+        wanted = _BLANK
+        hint = "insert one blank token, or name one that may be wiped with --erase SERIAL"
+    if len(candidates) != 1:
+        raise TokenError(
+            "token-absent" if not candidates else "token-ambiguous",
+            f"looking for {wanted}, found {len(candidates)}",
+            hint,
+        )
+    return candidates[0]
+
+
+async def generate(module: str, uri: str, pin: PinSource, role: KeyRole) -> KeyInfo:
+    """Generate a role's key on the token; refuses to add a second one. Raises TokenError."""
+    async with _session(module, uri, pin, writable=True) as session:
+        if any(key.label == role for key in describe.keys(await session.call("keys"))):
+            raise TokenError(
+                "key-exists",
+                f"the token holds a key labelled {role.value!r} already",
+                "nothing is overwritten: use that key, or initialise the token anew",
+            )
+        await session.call(
+            "generate",
+            key=secrets.token_bytes(_CKA_ID_BYTES),
+            label=role.value,
+            sign=True,
+            derive=role in _MAY_DERIVE,
+        )
+        key, point = checks.the_key(role, describe.keys(await session.call("keys")), None)
+        return checks.key_info(role, key, point, ())
+
+
+def terminal_of(identity: KeyInfo) -> str:
+    """A terminal's name for as long as it has this identity key: ``urn:uuid:...`` (RFC 9562, 5.5).
+
+    Both its certificates carry it, and neither request needs to be told of the other.
+    """
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"dongled identity {identity.sha256.hex()}").urn
+
+
+async def request_certificate(
+    module: str, uri: str, pin: PinSource, role: KeyRole, subject: x509.Name, terminal: str | None = None
+) -> x509.CertificateSigningRequest:
+    """A PKCS#10 request for a terminal's key, signed by that key on the token.
+
+    ``terminal`` is the ``urn:uuid:`` that goes into the subject's alternative name; by default it comes
+    from the identity key. Raises TokenError.
+    """
+    roles = frozenset({role, KeyRole.IDENTITY}) if terminal is None else frozenset({role})
+    async with _session(module, uri, pin, roles) as session:
+        name = _terminal(terminal) if terminal is not None else terminal_of(session.keys[KeyRole.IDENTITY])
+        builder = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(subject)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)]), critical=False
+            )
+            .add_extension(_key_usage(role), critical=True)
+        )
+        loop = asyncio.get_running_loop()
+
+        def sign(digest: bytes) -> bytes:
+            return asyncio.run_coroutine_threadsafe(session.sign(role, digest), loop).result()
+
+        key = TokenPrivateKey.from_point(session.keys[role].point, sign=sign)
+        return await asyncio.to_thread(builder.sign, key, hashes.SHA256())
+
+
+async def store_certificate(
+    module: str, uri: str, pin: PinSource, role: KeyRole, certificate: x509.Certificate
+) -> KeyInfo:
+    """Store a role's certificate on the token, in place of an earlier one. Raises TokenError."""
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    async with _session(module, uri, pin, frozenset({role}), writable=True) as session:
+        key = session.keys[role]
+        if describe.certified_point(der) != key.point:
+            raise TokenError(
+                "certificate-other-key",
+                f"the certificate is not for the token's {role.value} key",
+                "have the request that `dongled token csr` wrote certified, and check which role it was for",
+            )
+        _check_usage(role, certificate)
+        await session.call(
+            "store_certificate",
+            key=key.cka_id,
+            label=key.label,
+            der=der,
+            subject=certificate.subject.public_bytes(),
+            issuer=certificate.issuer.public_bytes(),
+            number=_der_integer(certificate.serial_number),
+        )
+        found, point = checks.the_key(role, describe.keys(await session.call("keys")), None)
+        return checks.key_info(role, found, point, describe.certificates(await session.call("certificates")))
+
+
+async def show(module: str, uri: str, pin: PinSource) -> TokenReport:
+    """What the token holds for each role, and what is wrong with it. Raises TokenError."""
+    async with _session(module, uri, pin) as session:
+        found = describe.keys(await session.call("keys"))
+        certificates = describe.certificates(await session.call("certificates"))
+        keys: dict[KeyRole, KeyInfo] = {}
+        refused: dict[KeyRole, TokenError] = {}
+        for role in KeyRole:
+            try:
+                key, point = checks.the_key(role, found, None)
+            except TokenError as error:
+                if error.reason != "key-missing":
+                    refused[role] = error
+            else:
+                keys[role] = checks.key_info(role, key, point, certificates)
+        return TokenReport(session.token, keys, refused)
+
+
+def _terminal(given: str) -> str:
+    try:
+        return uuid.UUID(given).urn
+    except ValueError:
+        raise TokenError(
+            "terminal-name", f"{given!r} is not a UUID", "give urn:uuid:..., the same for both keys"
+        ) from None
+
+
+def _key_usage(role: KeyRole) -> x509.KeyUsage:
+    """RFC 5280, 4.2.1.3: a key either signs or agrees. OpenSC lets no key derive without keyAgreement."""
+    return x509.KeyUsage(
+        digital_signature=role is not KeyRole.DATA,
+        key_agreement=role is KeyRole.DATA,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _check_usage(role: KeyRole, certificate: x509.Certificate) -> None:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    except ValueError:
+        raise TokenError("certificate-malformed", "the certificate's extensions cannot be read") from None
+    needed = {
+        KeyRole.IDENTITY: ("digitalSignature", usage.digital_signature),
+        KeyRole.DATA: ("keyAgreement", usage.key_agreement),
+        KeyRole.CA: ("keyCertSign", usage.key_cert_sign),
+    }
+    name, there = needed[role]
+    if not there:
+        raise TokenError(
+            "certificate-usage",
+            f"the certificate's key usage lacks {name}, which the {role.value} key needs",
+            "have it issued again; some modules would refuse to use the key at all",
+        )
+
+
+def _der_integer(number: int) -> bytes:
+    """CKA_SERIAL_NUMBER is the DER of the certificate's serial number (PKCS#11 v3.0, 4.6.3)."""
+    content = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    return bytes((0x02, len(content))) + content
+
+
+@asynccontextmanager
+async def _broker(module: str) -> AsyncIterator[Broker]:
+    broker = Broker(module)
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@asynccontextmanager
+async def _session(
+    module: str,
+    uri: str,
+    pin: PinSource,
+    roles: frozenset[KeyRole] = frozenset(),
+    *,
+    writable: bool = False,
+) -> AsyncIterator[TokenSession]:
+    session = await open_session(module, uri, pin, roles, writable=writable)
+    try:
+        yield session
+    finally:
+        await session.close()

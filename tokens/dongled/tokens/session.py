@@ -1,0 +1,142 @@
+"""A token that is logged in to, through whatever workers live and die meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from dongled.tokens import checks, describe
+from dongled.tokens.api import KeyInfo, KeyPin, KeyPins, KeyRole, OperationCounts, TokenInfo
+from dongled.tokens.broker import Ask, Broker
+from dongled.tokens.errors import TokenError
+from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
+from dongled.tokens.pin import PinSource
+from dongled.tokens.uri import parse_token
+
+DIGEST_BYTES = 32
+SIGNATURE_BYTES = 64
+SECRET_BYTES = 32
+POINT_BYTES = 65
+
+
+class TokenSession:
+    """Keys of one token by role, checked at each opening (``checks``), and their two operations.
+
+    Every new worker logs in again and checks again, and refuses keys that are not those of the first
+    opening. With ``writable`` the session may change the token.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        uri: str,
+        pin: PinSource,
+        roles: frozenset[KeyRole],
+        pins: KeyPins | None = None,
+        *,
+        ledger: PinLedger = PROCESS_LEDGER,
+        writable: bool = False,
+    ) -> None:
+        self._uri = parse_token(uri)
+        self._broker = broker
+        self._pin = pin
+        self._roles = roles
+        self._pins = pins
+        self._ledger = ledger
+        self._writable = writable
+        self._keys: dict[KeyRole, KeyInfo] = {}
+        self._token: TokenInfo | None = None
+        self._signed = 0
+        self._derived = 0
+
+    async def open(self) -> None:
+        """Log in and check. Raises TokenError."""
+        self._broker.add_opener(self._open)
+        await self._broker.call("tokens")
+
+    @property
+    def token(self) -> TokenInfo:
+        if self._token is None:
+            raise TokenError("token-closed", "the token is not open")
+        return self._token
+
+    @property
+    def keys(self) -> Mapping[KeyRole, KeyInfo]:
+        return self._keys
+
+    @property
+    def operations(self) -> OperationCounts:
+        return OperationCounts(sign=self._signed, derive=self._derived)
+
+    async def sign(self, role: KeyRole, digest: bytes) -> bytes:
+        """ECDSA over a 32-byte digest: 64 bytes, r and s. Raises TokenError."""
+        if len(digest) != DIGEST_BYTES:
+            raise TokenError("bad-digest", "a token's key signs SHA-256 digests only")
+        answer = await self.call("sign", key=self._keys[role].cka_id, digest=bytes(digest))
+        self._signed += 1
+        return describe.octets(answer, SIGNATURE_BYTES)
+
+    async def derive(self, role: KeyRole, point: bytes) -> bytes:
+        """ECDH with a 65-byte point: the 32-byte x coordinate. Raises TokenError."""
+        answer = await self.call("derive", key=self._keys[role].cka_id, point=bytes(point))
+        self._derived += 1
+        return describe.octets(answer, SECRET_BYTES)
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """Ask the worker for an operation on this token."""
+        return await self._broker.call(operation, serial=self.token.serial, **arguments)
+
+    async def close(self) -> None:
+        """End the worker, and with it the login."""
+        await self._broker.close()
+
+    async def _open(self, ask: Ask) -> None:
+        token = checks.the_token(self._uri, describe.tokens(await ask("tokens")), self._pins)
+        if self._token is not None and token.info.serial != self._token.serial:
+            raise TokenError(
+                "token-other",
+                f"the token's serial number is {token.info.serial}; it was {self._token.serial}",
+                "insert the token that this was started with",
+            )
+        await self._log_in(ask, token)
+        found = describe.keys(await ask("keys", serial=token.info.serial))
+        certificates = describe.certificates(await ask("certificates", serial=token.info.serial))
+        keys = {}
+        for role in sorted(self._roles):
+            key, point = checks.the_key(role, found, self._pin_of(role))
+            keys[role] = checks.key_info(role, key, point, certificates)
+        checks.check_same(self._keys, keys)
+        self._keys = keys
+        self._token = token.info
+
+    async def _log_in(self, ask: Ask, token: describe.FoundToken) -> None:
+        serial = token.info.serial
+        # Version before PIN: a file that changes in between counts as its older self, never as tried.
+        version = await asyncio.to_thread(self._pin.version)
+        pin = await asyncio.to_thread(self._pin.read)
+        async with self._ledger.attempt(serial, version, self._pin.description):
+            await ask("login", slot=token.slot, serial=serial, pin=pin.reveal(), writable=self._writable)
+
+    def _pin_of(self, role: KeyRole) -> KeyPin | None:
+        if self._pins is None:
+            return None
+        return {KeyRole.IDENTITY: self._pins.identity, KeyRole.DATA: self._pins.data}.get(role)
+
+
+async def open_session(
+    module: str,
+    uri: str,
+    pin: PinSource,
+    roles: frozenset[KeyRole],
+    *,
+    writable: bool = False,
+) -> TokenSession:
+    """Open keys of a token in a worker of their own. Raises TokenError."""
+    session = TokenSession(Broker(module), uri, pin, roles, writable=writable)
+    try:
+        await session.open()
+    except BaseException:
+        await session.close()
+        raise
+    return session
