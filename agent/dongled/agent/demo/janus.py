@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import queue
 import secrets
 import shutil
 import socket
@@ -127,9 +128,12 @@ class JanusServer:
         )
         self._drain.start()
         try:
-            if not listening.wait(_START_SECONDS) or self._process.poll() is not None:
-                raise AgentError("janus-start", f"Janus did not start; {self.log} says why")
+            if not listening.get(timeout=_START_SECONDS):
+                raise AgentError("janus-start", "Janus did not start", f"{self.log} says why")
             self.info()
+        except queue.Empty:
+            self.stop()
+            raise AgentError("janus-start", "Janus hangs in its start", f"see {self.log}") from None
         except BaseException:
             self.stop()
             raise
@@ -171,8 +175,8 @@ class JanusServer:
             self._drain.join()
         self._process = None
 
-    def _keep_log(self, listening: threading.Event) -> None:
-        """Copy its output to the log until it ends, and tell when it listens or will not any more."""
+    def _keep_log(self, listening: queue.SimpleQueue[bool]) -> None:
+        """Copy its output to the log until it ends; say True when it listens, and False when it ended."""
         assert self._process is not None
         assert self._process.stdout is not None
         with self.log.open("w", encoding="utf-8") as log, self._process.stdout as output:
@@ -180,8 +184,8 @@ class JanusServer:
                 log.write(line)
                 log.flush()
                 if "WebSockets thread started" in line:
-                    listening.set()
-        listening.set()
+                    listening.put(True)
+        listening.put(False)
 
     def _configure(self, installation: Installation) -> None:
         """Write a configuration in which only our plugins and one websocket exist."""
