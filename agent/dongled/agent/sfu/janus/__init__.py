@@ -1,0 +1,1 @@
+"""Janus (meetecho, 1.x): VideoRoom carries the media, TextRoom the bus."""
