@@ -122,10 +122,8 @@ class JanusServer:
             text=True,
             errors="replace",
         )
-        listening = threading.Event()
-        self._drain = threading.Thread(
-            target=self._keep_log, args=(listening,), name="janus-log", daemon=True
-        )
+        listening: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._drain = threading.Thread(target=self._keep_log, args=(listening,), daemon=True)
         self._drain.start()
         try:
             if not listening.get(timeout=_START_SECONDS):
