@@ -70,7 +70,7 @@ PIN_REFUSED = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange", "PinLocked
 
 
 class ModuleFault(TokenError):
-    """What the module answered. ``name`` is the exception's in the PKCS#11 bindings."""
+    """What the module answered: ``name`` is the exception's in the PKCS#11 bindings, ``text`` its own."""
 
     def __init__(self, name: str, text: str) -> None:
         known = _KNOWN.get(name)
@@ -83,6 +83,7 @@ class ModuleFault(TokenError):
             )
         super().__init__(*known)
         self.name = name
+        self.text = text
 
 
 class WorkerLost(TokenError):

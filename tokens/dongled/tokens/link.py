@@ -64,7 +64,7 @@ class WorkerLink:
             await link.kill()
             raise TokenError(
                 "module-unusable",
-                f"{module} cannot be used as a PKCS#11 module: {fault}",
+                f"{module} cannot be used as a PKCS#11 module: {fault.text or fault.name}",
                 "is it the right file, and its own configuration in place?",
             ) from None
         except BaseException:
