@@ -62,12 +62,12 @@ from dongled.agent.policy.profile import (
 REASONS = (
     ("unaccounted-for critical extensions", "unknown-critical-extension"),
     ("invalid extension: 2.5.29.17:", "bad-san"),
+    ("subjectAltName", "bad-san"),
     ("missing required extension", "missing-extension"),
     ("basicConstraints.cA must not be asserted", "leaf-is-ca"),
     ("basicConstraints.cA must be asserted", "issuer-not-ca"),
     ("keyUsage.keyCertSign must be asserted", "issuer-not-ca"),
     ("path length constraint violated", "path-too-long"),
-    ("exceeds max depth", "path-too-long"),
     ("name constraint", "name-constraints"),
     ("nameConstraints", "name-constraints"),
     ("EKU", "wrong-extended-usage"),

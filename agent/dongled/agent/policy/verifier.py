@@ -67,9 +67,11 @@ class CertificatePolicy:
         Returns ``"hardware"`` only where a certificate says so. Raises PolicyRefused.
         """
         try:
-            ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+            announced = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         except ValueError as error:
             raise PolicyRefused("bad-point", "the announced data key is not a point of P-256") from error
+        if _point(announced) != point:
+            raise PolicyRefused("bad-point", "the announced data key is compressed")
         if point == _point(identity.public_key):
             raise PolicyRefused("key-reused", "the data key is the identity key")
 
