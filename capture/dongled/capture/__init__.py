@@ -1,1 +1,1 @@
-"""Where pictures and sound come from."""
+"""Where pictures come from: a test picture, a file, a camera. One file each, one interface."""
