@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dongled.agent.ca import (
@@ -204,12 +204,17 @@ def test_requests_refused(csr: Any, reason: str) -> None:
 
 
 @given(at=st.integers(0, 10_000), with_byte=st.integers(1, 255))
+@example(at=213, with_byte=1)  # an unused bit of the signature's BIT STRING
 @settings(deadline=None, max_examples=300)
-def test_mutated_requests_are_refused(at: int, with_byte: int) -> None:
+def test_a_mutated_request_is_refused_or_asks_for_the_same(at: int, with_byte: int) -> None:
     mutated = bytearray(REQUEST_DER)
     mutated[at % len(mutated)] ^= with_byte
-    with pytest.raises(CaError):
-        load_request(bytes(mutated))
+    try:
+        found = load_request(bytes(mutated))
+    except CaError:
+        return
+    # ECDSA signatures have more than one spelling, and none of them is certified.
+    assert found == load_request(REQUEST_DER)
 
 
 REQUEST_DER = x509.load_pem_x509_csr(request()).public_bytes(Encoding.DER)
