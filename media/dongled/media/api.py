@@ -45,9 +45,13 @@ class PictureSource(Protocol):
 
 
 class PictureSink(Protocol):
-    """Where decoded pictures go. Called in order from one thread."""
+    """Where decoded pictures go. Called in order from one thread.
 
-    def write(self, picture: Picture) -> None: ...
+    ``captured_at`` of a decoded picture is when it arrived, ``sequence`` counts what was decoded.
+    """
+
+    def write(self, picture: Picture) -> None:
+        """Raises MediaError when the sink is at its end."""
 
     def close(self) -> None: ...
 
@@ -58,8 +62,11 @@ class EncodedSink(Protocol):
     Starts with a key frame and never misses one in between: after a loss it goes on at a key frame.
     """
 
-    def write(self, data: bytes, timestamp: float, keyframe: bool) -> None:
-        """``timestamp`` in seconds since the stream's first frame, rising."""
+    def write(self, data: bytes, timestamp: float, keyframe: bool) -> bool:
+        """``timestamp`` in seconds since the stream's first frame, rising.
+
+        Returns whether the sink needs a key frame to go on. Raises MediaError when it is at its end.
+        """
 
     def close(self) -> None: ...
 

@@ -25,16 +25,21 @@ class Vp8Decoder:
         Raises MediaError: ``picture-too-large`` before anything is allocated for it, ``decoder-refused``.
         Go on at a key frame then.
         """
-        # RFC 6386, section 9.1: 14 bits of width and of height end a key frame's first ten bytes
-        if is_key_frame(frame) and len(frame) >= KEY_PREFIX:
-            width, height = (int.from_bytes(frame[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-            if width * height > MOST_PIXELS:
-                raise MediaError("picture-too-large", f"a picture of {width}x{height} was refused")
+        width, height = picture_size(frame)
+        if width * height > MOST_PIXELS:
+            raise MediaError("picture-too-large", f"a picture of {width}x{height} was refused")
         try:
             return self._context.decode(av.Packet(frame))
         except (FFmpegError, ValueError) as error:
             self._context = _opened()
             raise MediaError("decoder-refused", f"the VP8 decoder refused a frame: {error}") from error
+
+
+def picture_size(frame: bytes) -> tuple[int, int]:
+    """Width and height that a VP8 key frame announces (RFC 6386, section 9.1); 0, 0 for any other frame."""
+    if not is_key_frame(frame) or len(frame) < KEY_PREFIX:
+        return 0, 0
+    return int.from_bytes(frame[6:8], "little") & 0x3FFF, int.from_bytes(frame[8:10], "little") & 0x3FFF
 
 
 def _opened() -> VideoCodecContext:

@@ -8,6 +8,7 @@ its reference is a picture that the camera never saw, and whoever drops frames a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from dongled.media.api import EncodedSink, Picture, PictureSink, StreamContext
 from dongled.media.decoder import Vp8Decoder
@@ -36,6 +38,8 @@ ASK_EVERY = 1.0
 """Seconds between two requests for a key frame; a publisher answers no more often."""
 
 _STRAY = 5.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class InboundStream:
     """Frames as received in, pictures and encoded frames out to the sinks.
 
     Without picture sinks nothing is decoded. An ``encrypted`` stream hands on nothing that was not opened; a
-    plain one has no opener at all. The stream owns its sinks; one that fails is let go, ``on_fault`` is told
+    plain one has no opener at all. The stream owns its sinks; one that fails is closed, ``on_fault`` is told
     of it from the stream's thread, and the others go on. Every method may be called from any thread.
     """
 
@@ -273,7 +277,8 @@ class InboundStream:
         self._awaits_keyframe = False
         timestamp = self._times.seconds(arrival.frame.timestamp, arrival.at)
         for sink in list(self._encoded_sinks):
-            self._guard(sink, partial(sink.write, data, timestamp, keyframe))
+            if self._guard(sink, partial(sink.write, data, timestamp, keyframe)):
+                self._want_keyframe()
         if self._sinks and not self._decode(data, arrival):
             return
         with self._condition:
@@ -297,10 +302,10 @@ class InboundStream:
                 self._count(decoded=1)
         return True
 
-    def _guard(self, sink: PictureSink | EncodedSink, action: Callable[[], None]) -> None:
+    def _guard(self, sink: PictureSink | EncodedSink, action: Callable[[], _T]) -> _T | None:
         """A full disk or a closed pipe ends its own sink and nothing else."""
         try:
-            action()
+            return action()
         except (MediaError, OSError) as error:
             self._sinks = [other for other in self._sinks if other is not sink]
             self._encoded_sinks = [other for other in self._encoded_sinks if other is not sink]
@@ -308,6 +313,9 @@ class InboundStream:
             log.warning("stream %s: %s [%s]", self._context.stream, fault, fault.reason)
             if self._on_fault is not None and not self._closed:
                 self._on_fault(fault)
+            with contextlib.suppress(MediaError, OSError):
+                sink.close()
+            return None
 
     def _lost(self) -> None:
         with self._condition:
