@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types lock clean
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## hold an encrypted meeting on this machine, with an eavesdropper in it (ARGS="--seconds 30")
+	@.ci/setup demo
+	@.venv/bin/dongled demo $(ARGS)
+
+test: ## run the whole test suite (ARGS="-k name" for a part of it)
+	@.ci/setup test
+	@.venv/bin/pytest $(ARGS)
+
+lint: ## check style, formatting and who imports whom
+	@.ci/setup test
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
+
+types: ## check types
+	@.ci/setup test
+	.venv/bin/mypy
+
+lock: ## resolve the Python packages again and pin them by hash
+	@.ci/setup test
+	.ci/lock
+
+clean: ## remove what make has made here
+	rm -rf .venv .janus build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find agent tokens capture media config tests -name __pycache__ -type d -prune -exec rm -rf {} +
