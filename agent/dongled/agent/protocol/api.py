@@ -30,6 +30,36 @@ class Peer:
     streams: tuple[Stream, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """A peer's stream that is wanted here: the newest generation held, and the one its beacon names."""
+
+    stream: Stream
+    kid: int | None
+    announced_kid: int | None
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A peer as ``status`` shows it.
+
+    ``granted``: my streams that it holds keys of. ``feeds``: its streams that are wanted here. ``refused``:
+    the coarse reason it gave for refusing me. ``beacon_age``: seconds, None before the first beacon.
+    ``same_roster``: whether its last beacon had my roster's hash.
+    """
+
+    peer: Peer
+    source: str
+    live: bool
+    epoch: int
+    granted: tuple[str, ...]
+    feeds: tuple[FeedStatus, ...]
+    refused: str | None
+    beacon_age: float | None
+    same_roster: bool | None
+
+
 # --- what the machine wants done -------------------------------------------------------------------
 
 

@@ -1,0 +1,223 @@
+"""How terminals come to know each other: announcements, welcomes, and messages that came too early.
+
+docs/protocol.md, Introductions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.protocol import limits
+from dongled.agent.protocol.api import PeerChanged, PeerJoined
+from dongled.agent.protocol.context import Party, context
+from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.messages import Announce, Welcome
+from dongled.agent.protocol.own import OwnEpoch
+from dongled.agent.protocol.refusal import Refusal
+from dongled.agent.protocol.remote import Remote, verify_announcement
+from dongled.agent.protocol.state import State
+
+Admitted = Callable[[Remote, bool, float], None]
+
+
+class Introductions:
+    """Times are CLOCK_BOOTTIME, seconds."""
+
+    def __init__(self, state: State, admitted: Admitted, evict: Callable[[Remote, float], None]) -> None:
+        self._state = state
+        self._admitted = admitted
+        self._evict = evict
+        self._message = b""
+        self._announced_at = float("-inf")
+        self._announce_at: float | None = None
+        self._searching = False
+        self._gap = limits.ANNOUNCE_AGAIN
+        self._retry: tuple[float, OwnEpoch, Callable[[float], None]] | None = None
+        self._ended: OrderedDict[bytes, str] = OrderedDict()
+        self._doubled: set[bytes] = set()
+
+    # --- my own announcement
+
+    def announce(self, epoch: OwnEpoch, certified: Callable[[float], None], now: float) -> None:
+        """Have the token certify ``epoch``; announce it when it has."""
+
+        def done(signature: bytes, now: float) -> None:
+            self._message = epoch.certified(signature)
+            self._state.adopt(epoch, now)
+            self._broadcast(now)
+            for remote in self._state.remotes.values():
+                self._welcome(remote, now)
+            certified(now)
+
+        def failed(reason: str, now: float) -> None:
+            self._retry = (now + limits.TOKEN_AGAIN, epoch, certified)
+
+        self._retry = None
+        self._state.sign(epoch.digest, done, failed)
+
+    def introduce(self, now: float) -> None:
+        """Somebody does not know me: announce again, at most once a second."""
+        self._schedule(self._announced_at + limits.ANNOUNCE_AGAIN, now)
+
+    def search(self, now: float) -> None:
+        """I miss an announcement or a nonce; mine makes them send it. Ever less often, while in vain."""
+        self._searching = True
+        self._schedule(self._announced_at + self._gap, now)
+
+    def _schedule(self, at: float, now: float) -> None:
+        if self._state.own is None:
+            return
+        self._announce_at = at if self._announce_at is None else min(at, self._announce_at)
+        self.tick(now)
+
+    def next_tick(self) -> float:
+        times = [self._retry[0]] if self._retry else []
+        if self._announce_at is not None:
+            times.append(self._announce_at)
+        return min(times, default=float("inf"))
+
+    def tick(self, now: float) -> None:
+        if self._retry is not None and now >= self._retry[0]:
+            self.announce(self._retry[1], self._retry[2], now)
+        if self._announce_at is None or now < self._announce_at:
+            return
+        self._announce_at = None
+        if self._searching or not all(remote.knows_me for remote in self._state.remotes.values()):
+            if self._searching:
+                self._gap = min(2 * self._gap, limits.ANNOUNCE_MOST)
+            self._broadcast(now)
+
+    def _broadcast(self, now: float) -> None:
+        self._announced_at, self._searching = now, False
+        self._state.broadcast("announce", self._message)
+
+    # --- theirs
+
+    def end(self, session: bytes, reason: str) -> None:
+        """This session is over for good: nothing brings it back."""
+        self._ended[session] = reason
+        if len(self._ended) > limits.TOMBSTONES:
+            self._ended.popitem(last=False)
+
+    def ban(self, leaf: bytes) -> None:
+        """Two live sessions claim this certificate: neither is believed."""
+        self._doubled.add(leaf)
+
+    def heard(self, signed: Signed, source: str, now: float) -> None:
+        """Judge an announcement. Raises Refusal or PolicyRefused."""
+        announce = Announce.parse(signed.payload)
+        self._acceptable(announce)
+        known = self._state.remotes.get(announce.session)
+        if known is not None and announce.epoch <= known.epoch.party.epoch:
+            return self._heard_again(signed, announce, known, now)
+        identity, peer, epoch = verify_announcement(signed, announce, self._state.meeting, self._state.policy)
+        may_publish = bool(peer.streams)
+        if may_publish:
+            try:
+                self._state.policy.may_publish(identity)
+            except PolicyRefused as error:
+                self._state.refused(error, source, peer.session)
+                may_publish = False
+        if known is None:
+            remote = Remote(peer, identity, signed.chain, epoch, source, now)
+            self._make_room(now)
+            self._state.remotes[peer.session] = remote
+            self._state.effects.append(PeerJoined(peer))
+        else:
+            remote = known
+            self._next_epoch(remote, announce)
+            remote.previous, remote.previous_until = remote.epoch, now + limits.GRACE
+            remote.peer, remote.identity, remote.chain, remote.epoch = peer, identity, signed.chain, epoch
+            remote.knows_me = False
+            self._state.effects.append(PeerChanged(peer))
+        self._gap = limits.ANNOUNCE_AGAIN
+        # Welcome first: to its answer, my announcement alone would leave it without a nonce.
+        self._admitted(remote, may_publish, now)
+        self.introduce(now)
+        return self._welcome(remote, now)
+
+    def welcomed(self, signed: Signed, now: float) -> Remote:
+        """Judge a welcome: a nonce for me from a terminal that I know. Raises Refusal."""
+        welcome = Welcome.parse(signed.payload)
+        own = self._state.addressed(welcome.to, now)
+        remote, epoch = self._state.sender(signed.announcement, now)
+        signed.verify_eddsa(epoch.signing, epoch.context("welcome", own.party))
+        remote.knows_me = True
+        remote.nonce, remote.nonce_at = welcome.nonce, now
+        return remote
+
+    def _acceptable(self, announce: Announce) -> None:
+        if announce.session == self._state.session:
+            raise Refusal("reflected", "my own announcement came back")
+        if self._state.own is not None and announce.leaf == self._state.own.party.leaf:
+            raise Refusal("own-certificate", "another session announces my certificate")
+        if announce.session in self._ended:
+            raise Refusal("session-ended", f"it has ended: {self._ended[announce.session]}")
+        if announce.leaf in self._doubled:
+            raise Refusal("doubled-certificate", "two sessions were live under this certificate")
+
+    def _heard_again(self, signed: Signed, announce: Announce, known: Remote, now: float) -> None:
+        party = Party(announce.leaf, announce.session, announce.epoch)
+        ctx = context("announce", announce.meeting, party, announce.suites)
+        digest = hashlib.sha256(signed.structure(ctx)).digest()
+        if digest != known.epoch.party.announcement:
+            raise Refusal("stale-epoch", f"epoch {announce.epoch}, {known.epoch.party.epoch} is known")
+        # It lacks my announcement or a nonce.
+        if not known.knows_me:
+            self.introduce(now)
+        if now - known.welcomed_at >= limits.WELCOME_AGAIN:
+            self._welcome(known, now)
+
+    def _next_epoch(self, remote: Remote, announce: Announce) -> None:
+        held = remote.epoch
+        if announce.leaf != held.party.leaf:
+            raise Refusal("identity-mismatch", "a session changed its certificate")
+        if announce.epoch == held.party.epoch + 1 and announce.previous != held.party.announcement:
+            raise Refusal("epoch-chain", "the announcement does not follow the one that is held")
+
+    def _make_room(self, now: float) -> None:
+        if len(self._state.remotes) < limits.PEERS - 1:
+            return
+        unproven = [remote for remote in self._state.remotes.values() if not remote.live(now)]
+        if not unproven:
+            raise Refusal("roster-full", f"{limits.PEERS} terminals are live")
+        self._evict(min(unproven, key=lambda remote: remote.first_seen), now)
+
+    def _welcome(self, remote: Remote, now: float) -> None:
+        if self._state.own is None:
+            return
+        remote.welcomed_at = now
+        me = self._state.me
+        payload = Welcome(remote.epoch.party.announcement, self._state.nonces.issue(now, remote.session))
+        message, _ = me.sign("welcome", payload.encode(), me.context("welcome", remote.epoch.party))
+        self._state.broadcast("welcome", message)
+
+
+class EarlyMessages:
+    """Messages under an announcement that is still to come, kept for seconds and in small numbers."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[bytes, list[tuple[float, str, bytes]]] = OrderedDict()
+
+    def hold(self, key: bytes, source: str, message: bytes, now: float) -> bool:
+        """Keep it; False when there is no room."""
+        for old in [k for k, kept in self._held.items() if now - kept[-1][0] > limits.HELD_SECONDS]:
+            del self._held[old]
+        if key not in self._held and len(self._held) >= limits.HELD_SENDERS:
+            return False
+        kept = self._held.setdefault(key, [])
+        if len(kept) >= limits.HELD_EACH:
+            return False
+        kept.append((now, source, message))
+        return True
+
+    def take(self, key: bytes, now: float) -> list[tuple[str, bytes]]:
+        """What was kept for this announcement or session, oldest first."""
+        kept = self._held.pop(key, [])
+        return [(source, message) for at, source, message in kept if now - at <= limits.HELD_SECONDS]
+
+    def forget(self) -> None:
+        self._held.clear()

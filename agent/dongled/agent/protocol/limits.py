@@ -1,0 +1,65 @@
+"""Every number of the protocol, as docs/protocol.md (Timers, Limits) lists them. Seconds and bytes."""
+
+from __future__ import annotations
+
+VERSION = "dongled/1"
+
+# Sizes
+MESSAGE = 65_536
+CBOR_DEPTH = 8
+CHAIN = 4
+CERTIFICATE = 4_096
+NAME = 255
+STREAMS = 8
+PEERS = 64
+UINT = 2**64 - 1
+
+NONCE = 16
+SESSION = 16
+HASH = 32
+POINT = 65
+XWING_PUBLIC = 1_216
+XWING_ENC = 1_120
+AEAD_TAG = 16
+# Nh of RFC 9605, section 4.5, table 1, by SFrame suite.
+BASE_KEY = {4: 32, 5: 64}
+
+# Liveness
+BEACON = 7.0
+LIVE = 25.0
+FIRST_BEACON = 1.0
+STALE = 2.0
+ROSTER_SPLIT = 30.0
+# A peer's nonce is not echoed in a request when it may be refused as old on arrival.
+ECHO_USABLE = 18.0
+
+# Publishing
+BATCH = 0.5
+SWITCH = 0.25
+RETIRE = 2.0
+REKEYS_KEPT = 16
+ANSWER_AGAIN = 0.4
+
+# Subscribing
+ASK_AGAIN = 2.0
+RETRY_FIRST = 0.6
+RETRY_MOST = 5.0
+RETRANSMIT = 10.0
+REFUSED_PAUSE = 30.0
+SKIP = 64
+
+# Introductions
+ANNOUNCE_AGAIN = 1.0
+ANNOUNCE_MOST = 8.0
+WELCOME_AGAIN = 1.0
+HELD_SECONDS = 5.0
+HELD_SENDERS = 32
+HELD_EACH = 4
+GRACE = 10.0
+TOMBSTONES = 256
+TOKEN_AGAIN = 1.0
+
+# Flood: messages a source may send at once, and how many more each second; sources told apart.
+QUOTA_BURST = 200.0
+QUOTA_RATE = 30.0
+SOURCES = 256

@@ -1,0 +1,341 @@
+"""The owner of my streams' keys: who may read, from which generation on, and the proof that they may.
+
+One object serialises grants and rekeys under ``key_seq``. Whoever may read changes, everything changes:
+all streams get fresh random base keys, the rest get them over their links, newcomers by a grant, and the
+switch follows. docs/protocol.md, Publishing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.protocol import limits, sealing
+from dongled.agent.protocol.api import SealWith, Stream
+from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.links import Link, wrap
+from dongled.agent.protocol.messages import (
+    Grant,
+    GrantedKey,
+    Keys,
+    NewKey,
+    Position,
+    Refuse,
+    Rekey,
+    Request,
+    Sealed,
+    Wrapped,
+)
+from dongled.agent.protocol.refusal import Refusal
+from dongled.agent.protocol.remote import Remote, RemoteEpoch, authorise
+from dongled.agent.protocol.roster import roster_hash
+from dongled.agent.protocol.state import State
+from dongled.media.keyring import commit_base_key
+
+
+@dataclass(slots=True)
+class Holder:
+    """A receiver that holds keys, and the link over which it gets the next ones."""
+
+    link: Link
+    streams: frozenset[str]
+    epoch: RemoteEpoch
+    request: bytes
+    grant: bytes = field(repr=False)
+    key_seq: int
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request that passed every check and waits for the next generation."""
+
+    streams: frozenset[str]
+    epoch: RemoteEpoch
+    request: bytes
+    nonce: bytes
+
+
+@dataclass(slots=True)
+class CachedRekey:
+    key_seq: int
+    message: bytes
+    sent_at: float
+
+
+class Publisher:
+    """Times are CLOCK_BOOTTIME, seconds."""
+
+    def __init__(self, state: State, streams: Iterable[Stream], suite: int) -> None:
+        self._state = state
+        self._streams = tuple(stream.id for stream in streams)
+        self._suite = suite
+        self.key_seq = 0
+        self.holders: dict[bytes, Holder] = {}
+        self._asking: dict[bytes, Asking] = {}
+        self._kid = 0
+        self._keys: dict[str, GrantedKey] = {}
+        self._positions: dict[str, Position] = {}
+        self._rekeys: deque[CachedRekey] = deque(maxlen=limits.REKEYS_KEPT)
+        self._rotated_at = float("-inf")
+        self._rotate_at: float | None = None
+        self._switch_at: float | None = None
+
+    # --- what the daemon and the other parts say
+
+    def start(self, now: float) -> None:
+        """Seal from the first frame on, under a generation that nobody holds."""
+        if self._streams:
+            self._fresh_generation()
+            self._switch()
+
+    def positions(self) -> tuple[Position, ...]:
+        """Where my streams are, for the beacon."""
+        return tuple(self._positions.values())
+
+    def sealed(self, stream: str, kid: int, ctr: int) -> None:
+        """The media has sealed up to this counter."""
+        at = self._positions.get(stream)
+        if at is not None and at.kid == kid and ctr > at.ctr:
+            self._positions[stream] = Position(stream, kid, ctr, at.commit)
+
+    def generation(self, stream: str) -> int | None:
+        at = self._positions.get(stream)
+        return at.kid if at else None
+
+    def removed(self, session: bytes, now: float) -> None:
+        """A terminal left: what it holds must open nothing for longer than it takes to tell the others."""
+        self._asking.pop(session, None)
+        if self.holders.pop(session, None) is not None:
+            self._schedule(now)
+
+    def next_tick(self) -> float:
+        return min((at for at in (self._rotate_at, self._switch_at) if at is not None), default=float("inf"))
+
+    def tick(self, now: float) -> None:
+        if self._switch_at is not None and now >= self._switch_at:
+            self._switch()
+        if self._rotate_at is not None and now >= self._rotate_at:
+            self._rotate(now)
+
+    def forget(self) -> None:
+        """Drop every key."""
+        self.holders.clear()
+        self._asking.clear()
+        self._keys.clear()
+        self._positions.clear()
+        self._rekeys.clear()
+        self._rotate_at = self._switch_at = None
+
+    # --- requests
+
+    def request(self, signed: Signed, now: float) -> None:
+        """Judge a request. Each step prevents one thing:
+
+        1. answering what another terminal was asked;
+        2. a request in another's name, for another meeting, epoch or receiver;
+        3. work done twice for one request, and a request from earlier in the session;
+        4. an echo that was recorded, and a grant to somebody who is no longer there;
+        5. asking for what is not published;
+        6. a key for somebody whom the policy, asked now, does not allow.
+
+        Raises Refusal or PolicyRefused.
+        """
+        # 1.
+        outer = Sealed.parse("request", signed.payload)
+        own = self._state.addressed(outer.to, now)
+        # 2.
+        remote, epoch = self._state.sender(signed.announcement, now)
+        ctx = epoch.context("request", own.party)
+        digest = signed.verify_eddsa(epoch.signing, ctx)
+        # 3.
+        holder = self.holders.get(remote.session)
+        if holder is not None and holder.request == digest:
+            return self._answer_again(remote, holder, now)
+        asking = self._asking.get(remote.session)
+        if asking is not None and asking.request == digest:
+            return None
+        inner = Request.parse(own.sealing.open(outer.sealed, ctx))
+        if inner.counter <= remote.requests:
+            raise Refusal("request-replayed", f"number {inner.counter}, {remote.requests} was seen")
+        # 4.
+        issued = self._state.nonces.issued_at(inner.echo, remote.session, now)
+        remote.prove_by_message(issued, now)
+        remote.requests = inner.counter
+        remote.knows_me = True
+        # 5.
+        wanted = frozenset(inner.streams) & frozenset(self._streams)
+        if not wanted:
+            self._refuse(epoch, inner.nonce, digest, "unknown-stream")
+            raise Refusal("unknown-stream", ", ".join(inner.streams)[:100])
+        # 6.
+        try:
+            allowed = self._allowed(remote, epoch, wanted)
+        except (Refusal, PolicyRefused):
+            self._refuse(epoch, inner.nonce, digest, "policy")
+            raise
+        ask = Asking(allowed, epoch, digest, inner.nonce)
+        if holder is None or not allowed <= holder.streams:
+            self._asking[remote.session] = ask
+            return self._schedule(now)
+        if holder.key_seq <= inner.key_seq < self.key_seq and self._resend(inner.key_seq, now):
+            return None
+        return self._grant(remote, ask, now)
+
+    def _allowed(self, remote: Remote, epoch: RemoteEpoch, wanted: frozenset[str]) -> frozenset[str]:
+        identity = authorise(self._state.policy, remote.chain, epoch.announce, remote.peer.leaf)
+        allowed = set()
+        last: PolicyRefused | None = None
+        for stream in sorted(wanted):
+            try:
+                self._state.policy.may_view(identity, stream)
+                allowed.add(stream)
+            except PolicyRefused as error:
+                last = error
+        if last is not None and not allowed:
+            raise last
+        return frozenset(allowed)
+
+    def _answer_again(self, remote: Remote, holder: Holder, now: float) -> None:
+        # The grant or a rekey was lost: the same bytes again, so that both ends keep one link.
+        if now - holder.answered_at < limits.ANSWER_AGAIN:
+            return
+        holder.answered_at = now
+        self._state.broadcast("grant", holder.grant)
+        self._resend(holder.key_seq, now)
+
+    def _resend(self, held: int, now: float) -> bool:
+        """Send the rekeys after ``held`` again; False when they are no longer all here."""
+        missing = [rekey for rekey in self._rekeys if rekey.key_seq > held]
+        if len(missing) < self.key_seq - held:
+            return False
+        for rekey in missing:
+            if now - rekey.sent_at >= limits.ANSWER_AGAIN:
+                rekey.sent_at = now
+                self._state.broadcast("rekey", rekey.message)
+        return True
+
+    def _refuse(self, epoch: RemoteEpoch, nonce: bytes, request: bytes, reason: str) -> None:
+        me = self._state.me
+        ctx = me.context("refuse", epoch.party, request)
+        sealed = sealing.seal(epoch.sealing, Refuse(nonce, reason).encode(), ctx)
+        message, _ = me.sign("refuse", Sealed(epoch.party.announcement, sealed).encode(), ctx)
+        self._state.broadcast("refuse", message)
+
+    # --- generations
+
+    def _schedule(self, now: float) -> None:
+        # The first change goes at once, those within 500 ms of it together.
+        at = max(now, self._rotated_at + limits.BATCH)
+        self._rotate_at = at if self._rotate_at is None else min(self._rotate_at, at)
+        if now >= self._rotate_at:
+            self._rotate(now)
+
+    def _rotate(self, now: float) -> None:
+        self._rotate_at, self._rotated_at = None, now
+        self._judge_holders(now)
+        self._fresh_generation()
+        receivers = bool(self.holders)
+        if receivers:
+            self._rekey(now)
+        asking, self._asking = self._asking, {}
+        for session, ask in asking.items():
+            self._admit(session, ask, now)
+        # Nobody waits for a rekey: the newcomers' first frame need not either.
+        self._switch_at = now + limits.SWITCH
+        if not receivers:
+            self._switch()
+
+    def _judge_holders(self, now: float) -> None:
+        for session, holder in list(self.holders.items()):
+            remote = self._state.remotes.get(session)
+            try:
+                if remote is None or not remote.live(now):
+                    raise Refusal("not-live", "it was gone when the next keys were sealed")
+                holder.streams = self._allowed(remote, holder.epoch, holder.streams)
+            except (Refusal, PolicyRefused) as error:
+                self._state.refused(error, remote.source if remote else "", session)
+                del self.holders[session]
+
+    def _admit(self, session: bytes, ask: Asking, now: float) -> None:
+        remote = self._state.remotes.get(session)
+        if remote is None:
+            return
+        try:
+            if not remote.live(now):
+                raise Refusal("not-live", "it was gone when its grant was to be sealed")
+            allowed = self._allowed(remote, ask.epoch, ask.streams)
+        except (Refusal, PolicyRefused) as error:
+            self._state.refused(error, remote.source, session)
+            self._refuse(ask.epoch, ask.nonce, ask.request, "policy")
+            return
+        self._grant(remote, Asking(allowed, ask.epoch, ask.request, ask.nonce), now)
+
+    def _fresh_generation(self) -> None:
+        self.key_seq += 1
+        for stream in self._streams:
+            self._kid += 1
+            base_key = self._state.random(limits.BASE_KEY[self._suite])
+            commit = commit_base_key(base_key, self._kid, self._state.session)
+            self._keys[stream] = GrantedKey(stream, self._kid, commit, base_key)
+
+    def _switch(self) -> None:
+        self._switch_at = None
+        signing = self._state.me.signing.private_bytes_raw()
+        for key in self._keys.values():
+            self._positions[key.stream] = Position(key.stream, key.kid, 0, key.commit)
+            self._state.effects.append(SealWith(key.stream, key.kid, key.base_key, signing, self._suite))
+
+    def _grant(self, remote: Remote, ask: Asking, now: float) -> None:
+        me, secret = self._state.me, self._state.random(32)
+        ctx = me.context("grant", ask.epoch.party, ask.request)
+        keys = Keys(
+            tuple(self._keys[stream] for stream in sorted(ask.streams)),
+            secret,
+            self.key_seq,
+            roster_hash(self._state, now),
+            0,
+        )
+        sealed = sealing.seal_twice(ask.epoch.sealing, ask.epoch.data, keys.encode(), ctx)
+        payload = Grant(ask.epoch.party.announcement, ask.nonce, sealed).encode()
+        message, _ = me.sign("grant", payload, ctx)
+        self.holders[remote.session] = Holder(
+            Link.begin(ctx, secret), ask.streams, ask.epoch, ask.request, message, self.key_seq, now
+        )
+        self._state.broadcast("grant", message)
+
+    def _rekey(self, now: float) -> None:
+        me = self._state.me
+        ctx = me.context("rekey")
+        keks = {stream: self._state.random(32) for stream in self._keys}
+        keys = tuple(
+            NewKey(
+                key.stream,
+                key.kid,
+                key.commit,
+                wrap(keks[key.stream], key.base_key, key_aad(ctx, self.key_seq, key.kid)),
+            )
+            for key in self._keys.values()
+        )
+        links = []
+        for session, holder in self.holders.items():
+            number = holder.link.number
+            message_key, holder.link = holder.link.next()
+            theirs = [keks[key.stream] if key.stream in holder.streams else None for key in keys]
+            wrapped = wrap(message_key, Rekey.encode_keks(theirs), link_aad(ctx, self.key_seq, session))
+            links.append(Wrapped(session, number, wrapped))
+        message, _ = me.sign("rekey", Rekey(self.key_seq, keys, tuple(links)).encode(), ctx)
+        self._rekeys.append(CachedRekey(self.key_seq, message, now))
+        self._state.broadcast("rekey", message)
+
+
+def key_aad(ctx: bytes, key_seq: int, kid: int) -> bytes:
+    """Associated data of a base key under its KEK (docs/protocol.md, Rekey)."""
+    return b"dongled/1 key " + ctx + key_seq.to_bytes(8) + kid.to_bytes(8)
+
+
+def link_aad(ctx: bytes, key_seq: int, holder: bytes) -> bytes:
+    """Associated data of the KEKs under a link (docs/protocol.md, Rekey)."""
+    return b"dongled/1 link " + ctx + key_seq.to_bytes(8) + holder
