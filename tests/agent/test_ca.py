@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dongled.agent.ca import (
+from dongled.agent.certificates.authority import (
     MAX_REQUEST,
     CaError,
     Request,
@@ -43,7 +43,7 @@ from support.authority import (
 from support.openssl import openssl
 
 CA_KEY = new_key()
-ROOT = make_root(CA_KEY, "lab", 3650, NOW)
+ROOT = make_root(CA_KEY, name("lab"), 3650, NOW)
 KEY, DATA_KEY = new_key(), new_key()
 
 
@@ -81,7 +81,7 @@ def policy() -> CertificatePolicy:
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
 def test_our_own_policy_accepts_what_it_issues(curve: ec.EllipticCurve) -> None:
     key = new_key(curve)
-    root = make_root(key, "lab", 3650, NOW)
+    root = make_root(key, name("lab"), 3650, NOW)
     leaf = issue_identity(
         key,
         root,
@@ -231,7 +231,7 @@ def test_nothing_outlives_its_root() -> None:
 
 
 def test_a_root_of_another_key_is_noticed() -> None:
-    other = make_root(new_key(), "lab", 3650, NOW)
+    other = make_root(new_key(), name("lab"), 3650, NOW)
     with pytest.raises(CaError) as caught:
         issue_identity(
             CA_KEY,
@@ -246,9 +246,9 @@ def test_a_root_of_another_key_is_noticed() -> None:
 
 
 def test_roots_are_for_keys_of_the_profile() -> None:
-    assert refusal(make_root, new_key(ec.SECP256K1()), "lab", 1, NOW) == "weak-key"
-    assert refusal(make_root, CA_KEY, "", 1, NOW) == "bad-subject"
-    assert refusal(make_root, CA_KEY, "x" * 65, 1, NOW) == "bad-subject"
+    assert refusal(make_root, new_key(ec.SECP256K1()), name("lab"), 1, NOW) == "weak-key"
+    assert refusal(make_root, CA_KEY, x509.Name([]), 1, NOW) == "bad-subject"
+    assert refusal(make_root, CA_KEY, name("a\nb"), 1, NOW) == "bad-subject"
 
 
 def test_a_data_certificate_is_its_terminals() -> None:

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.profile import (
@@ -49,13 +49,15 @@ class Request:
     terminal: str
 
 
-def make_root(key: ec.EllipticCurvePrivateKey, name: str, days: int, now: datetime) -> x509.Certificate:
-    """A self-signed root for ``key``, which issues to terminals only. Raises CaError ``bad-subject``."""
-    public_key = _on_curve(key.public_key(), ISSUER_CURVES, "the authority's")
+def make_root(
+    key: ec.EllipticCurvePrivateKey, subject: x509.Name, days: int, now: datetime
+) -> x509.Certificate:
+    """A self-signed root for ``key``, which issues to terminals only. Raises CaError."""
     try:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    except ValueError as error:
-        raise CaError("bad-subject", str(error), "a name has 1 to 64 characters") from error
+        public_key = require_curve(key.public_key(), ISSUER_CURVES, "the authority's")
+        subject_of(subject)
+    except ProfileViolation as error:
+        raise CaError(error.reason, str(error)) from error
     identifier = x509.SubjectKeyIdentifier.from_public_key(public_key)
     builder = (
         x509.CertificateBuilder()
@@ -103,6 +105,17 @@ def load_request(data: bytes) -> Request:
         ) from error
     except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise CaError("request-garbage", f"not a certification request: {error}") from error
+
+
+def load_certificate(data: bytes) -> x509.Certificate:
+    """Parse a certificate, PEM or DER. Raises CaError ``certificate-garbage``."""
+    pem = data.lstrip().startswith(b"-----BEGIN")
+    try:
+        return x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise CaError(
+            "certificate-garbage", f"not a certificate: {error}", "give it as PEM or DER"
+        ) from error
 
 
 def issue_identity(
@@ -214,13 +227,6 @@ def _serial() -> int:
 
 def _hash_for(key: ec.EllipticCurvePrivateKey) -> hashes.SHA256 | hashes.SHA384:
     return hashes.SHA384() if key.key_size > 256 else hashes.SHA256()
-
-
-def _on_curve(key: object, curves: tuple[str, ...], whose: str) -> ec.EllipticCurvePublicKey:
-    try:
-        return require_curve(key, curves, whose)
-    except ProfileViolation as error:
-        raise CaError(error.reason, str(error)) from error
 
 
 def _key_usage(

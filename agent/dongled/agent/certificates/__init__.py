@@ -1,0 +1,1 @@
+"""Getting certificates: for now from an authority of a lab's own."""
