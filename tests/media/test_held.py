@@ -14,7 +14,8 @@ def test_released_in_the_order_they_came() -> None:
         assert held.hold(kid, frame, 10) == []
     assert held.release(2) == ["a", "c"]
     assert held.release(2) == []
-    assert held.drop(below=2) == ["d"]
+    assert held.drop(below=1) == []
+    assert held.drop(below=3) == ["d"]
     assert held.drop() == ["b"]
     assert len(held) == 0
 

@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -72,11 +74,26 @@ def test_commitment_binds_key_kid_and_session() -> None:
 
 @pytest.mark.property("P11")
 def test_counters_are_handed_out_once_whoever_asks() -> None:
-    key = sealing(Generation())
-    with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: [key.take_ctr() for _ in range(500)], range(16)))
-    assert sorted(ctr for part in taken for ctr in part) == list(range(8000))
-    assert key.next_ctr == 8000
+    key, taken = sealing(Generation()), list[int]()
+
+    def let_others_run(*_: Any) -> Any:
+        time.sleep(0)
+        return let_others_run
+
+    def take() -> None:
+        sys.settrace(let_others_run)  # so that threads change between any two lines
+        try:
+            taken.extend(key.take_ctr() for _ in range(100))
+        finally:
+            sys.settrace(None)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(400))
+    assert key.next_ctr == 400
 
 
 @pytest.mark.property("P11")

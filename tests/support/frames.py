@@ -112,7 +112,7 @@ def encoded_vp8(frames: int = 12, width: int = 160, height: int = 96) -> tuple[b
     packets = []
     for number in range(frames):
         picture = noise.integers(0, 60, (height * 3 // 2, width), dtype=np.uint8)
-        picture[:height, (7 * number) % width :] += 100
+        picture[:height, width // 4 + (7 * number) % (width // 2) :] += 180
         frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
         frame.pts = number
         if number == frames // 2:

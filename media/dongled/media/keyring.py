@@ -129,13 +129,14 @@ class OpeningKey:
 
 
 class KeyRing:
-    """The generations of one peer's stream, by KID. One thread opens frames, another may manage keys."""
+    """The generations of one peer's stream, by KID. Keys come and go while another thread opens frames."""
 
     def __init__(self, session: bytes) -> None:
         self._session = session
         self._keys: dict[int, OpeningKey] = {}
         # What outlives a key that was forgotten but may be granted again: whose it was, and its window.
         self._seen: dict[int, tuple[tuple[bytes, bytes, int], ReplayWindow]] = {}
+        self._lock = threading.Lock()
         self.floor = 0
         """KIDs below this one are retired for good."""
 
@@ -156,25 +157,27 @@ class KeyRing:
             verifier = Ed25519PublicKey.from_public_bytes(verify_key)
         except ValueError:
             raise KeyRefused("verify-key", "not a raw Ed25519 public key") from None
-        if kid < self.floor:
-            raise KeyRefused("kid-retired", f"key {kid} was retired: nothing below {self.floor} comes back")
         identity = (commit_base_key(base_key, kid, self._session), bytes(verify_key), suite)
-        known, window = self._seen.get(kid, (identity, ReplayWindow()))
-        if known != identity:
-            raise KeyRefused("kid-conflict", f"another key was already given as {kid}")
-        if kid in self._keys:
-            return
-        if kid not in self._seen and len(self._seen) >= MAX_GENERATIONS:
-            oldest = min(self._seen)
-            if kid < oldest:
-                raise KeyRefused("kid-retired", f"key {kid} is older than the {MAX_GENERATIONS} kept")
-            self.forget(oldest + 1)
-        self._seen[kid] = (identity, window)
-        self._keys[kid] = OpeningKey(sframe.derive(suite, base_key, kid), verifier, window)
+        with self._lock:
+            if kid < self.floor:
+                raise KeyRefused("kid-retired", f"key {kid} was retired: so is all below {self.floor}")
+            known, window = self._seen.get(kid, (identity, ReplayWindow()))
+            if known != identity:
+                raise KeyRefused("kid-conflict", f"another key was already given as {kid}")
+            if kid in self._keys:
+                return
+            if kid not in self._seen and len(self._seen) >= MAX_GENERATIONS:
+                oldest = min(self._seen)
+                if kid < oldest:
+                    raise KeyRefused("kid-retired", f"key {kid} is older than the {MAX_GENERATIONS} kept")
+                self._retire(oldest + 1)
+            self._seen[kid] = (identity, window)
+            self._keys[kid] = OpeningKey(sframe.derive(suite, base_key, kid), verifier, window)
 
     def commit(self, kid: int) -> bytes | None:
         """The commitment of an installed generation, to compare with what its sender says in public."""
-        return self._seen[kid][0][0] if kid in self._keys else None
+        with self._lock:
+            return self._seen[kid][0][0] if kid in self._keys else None
 
     def find(self, kid: int) -> OpeningKey:
         """The generation of a frame. Raises FrameRejected: ``retired-key``, or UnknownKey."""
@@ -187,9 +190,13 @@ class KeyRing:
 
     def forget(self, below: int | None = None) -> None:
         """Retire every generation below ``below`` for good; None drops every key, until granted again."""
-        if below is None:
-            self._keys.clear()
-            return
+        with self._lock:
+            if below is None:
+                self._keys.clear()
+            else:
+                self._retire(below)
+
+    def _retire(self, below: int) -> None:
         self.floor = max(self.floor, below)
         for kid in [kid for kid in self._seen if kid < self.floor]:
             self._keys.pop(kid, None)
