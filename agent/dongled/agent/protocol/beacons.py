@@ -52,7 +52,11 @@ class Beacons:
             epoch=me.party.epoch,
             counter=self.counter,
             nonce=state.nonces.issue(now),
-            echo=tuple((remote.session, remote.nonce) for remote in state.remotes.values() if remote.nonce),
+            echo=tuple(
+                (remote.session, remote.nonce)
+                for remote in state.remotes.values()
+                if remote.nonce and now - remote.nonce_at < limits.LIVE
+            ),
             roster=roster_hash(state, now),
             streams=self._publisher.positions(),
         ).encode()
@@ -88,6 +92,8 @@ class Beacons:
             raise Refusal("reflected", "a beacon of my own came back")
         # 2.
         remote = self._state.remotes.get(presence.session) or ghosts.get(presence.session)
+        if remote is None:
+            self._state.check_ended(presence.session)
         if remote is None or presence.epoch > remote.epoch.party.epoch:
             raise UnknownSender(presence.session, "a beacon without an announcement")
         if presence.epoch < remote.epoch.party.epoch:

@@ -36,7 +36,6 @@ class Introductions:
         self._searching = False
         self._gap = limits.ANNOUNCE_AGAIN
         self._retry: tuple[float, OwnEpoch, Callable[[float], None]] | None = None
-        self._ended: OrderedDict[bytes, str] = OrderedDict()
         self._doubled: set[bytes] = set()
 
     # --- my own announcement
@@ -96,12 +95,6 @@ class Introductions:
 
     # --- theirs
 
-    def end(self, session: bytes, reason: str) -> None:
-        """This session is over for good: nothing brings it back."""
-        self._ended[session] = reason
-        if len(self._ended) > limits.TOMBSTONES:
-            self._ended.popitem(last=False)
-
     def ban(self, leaf: bytes) -> None:
         """Two live sessions claim this certificate: neither is believed."""
         self._doubled.add(leaf)
@@ -154,8 +147,7 @@ class Introductions:
             raise Refusal("reflected", "my own announcement came back")
         if self._state.own is not None and announce.leaf == self._state.own.party.leaf:
             raise Refusal("own-certificate", "another session announces my certificate")
-        if announce.session in self._ended:
-            raise Refusal("session-ended", f"it has ended: {self._ended[announce.session]}")
+        self._state.check_ended(announce.session)
         if announce.leaf in self._doubled:
             raise Refusal("doubled-certificate", "two sessions were live under this certificate")
 

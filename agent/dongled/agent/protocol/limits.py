@@ -56,7 +56,8 @@ HELD_SECONDS = 5.0
 HELD_SENDERS = 32
 HELD_EACH = 4
 GRACE = 10.0
-TOMBSTONES = 256
+TOMBSTONES = 512
+GHOST = 60.0
 TOKEN_AGAIN = 1.0
 
 # Flood: messages a source may send at once, and how many more each second; sources told apart.

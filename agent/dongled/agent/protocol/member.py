@@ -142,6 +142,8 @@ class Member:
         for remote in list(self._state.remotes.values()):
             if now >= self._gone_at(remote):
                 self._remove(remote, "silent", now)
+        for session in [s for s, at in self._superseded_at.items() if now - at > limits.GHOST]:
+            del self._ghosts[session], self._superseded_at[session]
         self._introductions.tick(now)
         if self._state.own is None:
             return
@@ -276,7 +278,7 @@ class Member:
         signed.verify_eddsa(epoch.signing, epoch.context("leave"))
         if leave.counter < remote.counter:
             raise Refusal("presence-replayed", "a leave from before its latest beacon")
-        self._introductions.end(remote.session, "leave")
+        self._state.end(remote, "leave")
         self._remove(remote, "leave", now)
 
     def _answered(self, operation: int, result: bytes, now: float) -> None:
@@ -316,7 +318,7 @@ class Member:
         for other in list(self._state.remotes.values()):
             older = other.first_seen < remote.first_seen
             if other is not remote and other.peer.leaf == remote.peer.leaf and older:
-                self._introductions.end(other.session, "superseded")
+                self._state.end(other, "superseded")
                 self._remove(other, "superseded", now)
                 self._ghosts[other.session] = other
                 self._superseded_at[other.session] = now
@@ -326,7 +328,7 @@ class Member:
             raise Refusal("superseded", "a newer session of its certificate is live")
         self._introductions.ban(ghost.peer.leaf)
         for remote in [r for r in self._state.remotes.values() if r.peer.leaf == ghost.peer.leaf]:
-            self._introductions.end(remote.session, "doubled-certificate")
+            self._state.end(remote, "doubled-certificate")
             self._remove(remote, "doubled-certificate", now)
-        del self._ghosts[ghost.session]
+        del self._ghosts[ghost.session], self._superseded_at[ghost.session]
         self._state.alarm("doubled-certificate", f"{ghost.peer.subject} is live in two sessions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -50,6 +50,7 @@ class State:
         self.random = random
         self.nonces = Nonces(random)
         self.remotes: dict[bytes, Remote] = {}
+        self._ended: OrderedDict[bytes, str] = OrderedDict()
         self.counters = Counters()
         self.effects: list[Effect] = []
         self._own: list[tuple[OwnEpoch, float]] = []
@@ -94,7 +95,22 @@ class State:
             epoch = remote.epoch_of(announcement, now)
             if epoch is not None:
                 return remote, epoch
+        self.check_ended(announcement)
         raise UnknownSender(announcement, "signed under an announcement that is not here")
+
+    # --- sessions that are over
+
+    def end(self, remote: Remote, reason: str) -> None:
+        """This session is over for good: nothing brings it back."""
+        for key in (remote.session, remote.epoch.party.announcement):
+            self._ended[key] = reason
+        while len(self._ended) > limits.TOMBSTONES:
+            self._ended.popitem(last=False)
+
+    def check_ended(self, key: bytes) -> None:
+        """``key`` is a session or an announcement's hash. Raises Refusal."""
+        if key in self._ended:
+            raise Refusal("session-ended", f"it has ended: {self._ended[key]}")
 
     # --- effects
 
