@@ -115,7 +115,7 @@ class Camera:
         capture.set(CONVERT_RGB, 0)
         fourcc = _fourcc(capture)
         width, height = int(capture.get(FRAME_WIDTH)), int(capture.get(FRAME_HEIGHT))
-        if fourcc not in FOURCCS or width <= 0 or height <= 0 or width % 2:
+        if fourcc not in FOURCCS or width <= 0 or height <= 0 or width % 2 or height % 2:
             raise CaptureError(
                 "camera-format",
                 f"{self._device} gives {fourcc!r} at {width}x{height}, which is not supported",

@@ -5,17 +5,21 @@ from __future__ import annotations
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
 Raw = npt.NDArray[np.generic]
 
-# V4L2's name of a format (FOURCC), and FFmpeg's of the same.
+# V4L2's name of a format (FOURCC); FFmpeg's of the same, and per plane: bytes a line for each pixel of the
+# picture's width, and lines of the picture for each of the plane's.
 # https://www.kernel.org/doc/html/latest/userspace-api/media/v4l/pixfmt.html
-PACKED = {"YUYV": "yuyv422", "UYVY": "uyvy422"}
-PLANAR = {"NV12": "nv12"}
-GREY = {"GREY": "gray"}
+UNCOMPRESSED = {
+    "YUYV": ("yuyv422", ((2, 1),)),
+    "UYVY": ("uyvy422", ((2, 1),)),
+    "NV12": ("nv12", ((1, 1), (1, 2))),
+    "GREY": ("gray", ((1, 1),)),
+}
 COMPRESSED = {"MJPG": "mjpeg", "JPEG": "mjpeg"}
-FOURCCS = (*PACKED, *PLANAR, *GREY, *COMPRESSED)
+FOURCCS = (*UNCOMPRESSED, *COMPRESSED)
 
 
 class Scaler:
@@ -26,9 +30,22 @@ class Scaler:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        if (frame.format.name, frame.width, frame.height) == ("yuv420p", self.width, self.height):
+        # JPEG and many cameras use all of 0 to 255; swscale is not told so by the format's name alone.
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        if not full and (frame.format.name, frame.width, frame.height) == (
+            "yuv420p",
+            self.width,
+            self.height,
+        ):
             return frame
-        return self._reformatter.reformat(frame, self.width, self.height, "yuv420p")
+        return self._reformatter.reformat(
+            frame,
+            self.width,
+            self.height,
+            "yuv420p",
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
 
 
 class Unpacker:
@@ -47,18 +64,17 @@ class Unpacker:
             except av.FFmpegError:
                 return None
             return frames[-1] if frames else None
-        shape, name = self._layout()
-        size = int(np.prod(shape))
-        if octets.size < size:
-            return None
-        return av.VideoFrame.from_ndarray(octets[:size].reshape(shape), format=name)
-
-    def _layout(self) -> tuple[tuple[int, ...], str]:
-        if self._fourcc in PACKED:
-            return (self._height, self._width, 2), PACKED[self._fourcc]
-        if self._fourcc in PLANAR:
-            return (self._height * 3 // 2, self._width), PLANAR[self._fourcc]
-        return (self._height, self._width), GREY[self._fourcc]
+        name, layout = UNCOMPRESSED[self._fourcc]
+        frame = av.VideoFrame(self._width, self._height, name)
+        for plane, (width_factor, height_divisor) in zip(frame.planes, layout, strict=True):
+            rows, length = self._height // height_divisor, self._width * width_factor
+            if octets.size < rows * length:
+                return None
+            # FFmpeg pads its lines; the buffer has none of that.
+            lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+            lines[:rows, :length] = octets[: rows * length].reshape(rows, length)
+            octets = octets[rows * length :]
+        return frame
 
 
 def _decoder(name: str) -> av.VideoCodecContext:
