@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
@@ -373,28 +375,59 @@ def test_garbage_is_refused(presented: list[bytes]) -> None:
     refusal(presented)
 
 
-@given(data=st.data())
-@settings(deadline=None, max_examples=1000)
-def test_a_mutated_certificate_is_refused_or_says_the_same(data: st.DataObject) -> None:
-    which = data.draw(st.integers(0, len(GOOD) - 1))
-    mutated = bytearray(GOOD[which])
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(mutated) - 1))
-        kind = data.draw(st.sampled_from(("replace", "insert", "delete")))
+@st.composite
+def mutations(draw: st.DrawFn, original: bytes) -> bytes:
+    mutated = bytearray(original)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(mutated) - 1))
+        kind = draw(st.sampled_from(("replace", "insert", "delete")))
         if kind == "replace":
-            mutated[at] ^= data.draw(st.integers(1, 255))
+            mutated[at] ^= draw(st.integers(1, 255))
         elif kind == "insert":
-            mutated.insert(at, data.draw(st.integers(0, 255)))
+            mutated.insert(at, draw(st.integers(0, 255)))
         else:
             del mutated[at]
-    presented = [*GOOD[:which], bytes(mutated), *GOOD[which + 1 :]]
+    return bytes(mutated)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=500)
+def test_a_mutated_certificate_is_refused_or_says_the_same(data: st.DataObject) -> None:
+    which = data.draw(st.integers(0, len(GOOD) - 1))
+    mutated = data.draw(mutations(GOOD[which]))
     try:
-        verifier().verify(presented, Kind.IDENTITY)
+        verifier().verify([*GOOD[:which], mutated, *GOOD[which + 1 :]], Kind.IDENTITY)
     except PolicyRefused:
         return
     # ECDSA signatures have more than one spelling; what they sign has one.
-    said = [x509.load_der_x509_certificate(each[which]).tbs_certificate_bytes for each in (presented, GOOD)]
+    said = [x509.load_der_x509_certificate(each).tbs_certificate_bytes for each in (mutated, GOOD[which])]
     assert said[0] == said[1]
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    """DER of so much content that its length takes two octets (X.690, 8.1.3.5), or one."""
+    length = bytes([len(content)]) if len(content) < 128 else b"\x82" + len(content).to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+SIGNED = x509.load_der_x509_certificate(der(ROOT.leaf())).tbs_certificate_bytes
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@given(mutations(SIGNED))
+@settings(deadline=None, max_examples=1000)
+def test_whatever_a_root_signs_raises_nothing_else(tbs: bytes) -> None:
+    signature = ROOT.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    presented = _tlv(0x30, tbs + ECDSA_SHA256 + _tlv(0x03, b"\x00" + signature))
+    with contextlib.suppress(PolicyRefused):
+        verifier().verify([presented], Kind.IDENTITY)
+
+
+def test_the_signer_of_mutations_signs_well() -> None:
+    signature = ROOT.key.sign(SIGNED, ec.ECDSA(hashes.SHA256()))
+    presented = _tlv(0x30, SIGNED + ECDSA_SHA256 + _tlv(0x03, b"\x00" + signature))
+    assert verifier().verify([presented], Kind.IDENTITY).terminal == TERMINAL
 
 
 def test_a_certificates_hash_names_no_terminal() -> None:
