@@ -85,9 +85,12 @@ class PinFile:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise self._unreadable(error) from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             self._check(os.fstat(descriptor))
-            return file.read(MAX_PIN_BYTES + 3)
+            # One byte more than a PIN and its line ending, to tell a longer one.
+            return os.read(descriptor, MAX_PIN_BYTES + 3)
+        finally:
+            os.close(descriptor)
 
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

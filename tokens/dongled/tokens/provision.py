@@ -63,22 +63,17 @@ async def initialize(
     async with _broker(module) as broker:
         found = describe.tokens(await broker.call("tokens"))
         chosen = _to_initialize(found, label, erase)
-        if not (erase is None and chosen.info.initialized):
-            await broker.call(
-                "init_token",
-                slot=chosen.slot,
-                serial=chosen.info.serial,
-                so_pin=(await asyncio.to_thread(so_pin.read)).reveal(),
-                label=label,
-            )
-        elif chosen.info.pin_set:
+        labelled = erase is None and chosen.info.initialized
+        if labelled and chosen.info.pin_set:
             return Initialized(chosen.info, changed=False)
-        await broker.call(
-            "init_pin",
-            slot=chosen.slot,
-            so_pin=(await asyncio.to_thread(so_pin.read)).reveal(),
-            pin=(await asyncio.to_thread(pin.read)).reveal(),
-        )
+        # Both before anything is wiped, so that a missing PIN leaves the token as it was.
+        officer = (await asyncio.to_thread(so_pin.read)).reveal()
+        user = (await asyncio.to_thread(pin.read)).reveal()
+        if not labelled:
+            await broker.call(
+                "init_token", slot=chosen.slot, serial=chosen.info.serial, so_pin=officer, label=label
+            )
+        await broker.call("init_pin", slot=chosen.slot, so_pin=officer, pin=user)
         now = describe.tokens(await broker.call("tokens"))
         return Initialized(next(token.info for token in now if token.slot == chosen.slot), changed=True)
 

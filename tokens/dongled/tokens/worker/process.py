@@ -70,7 +70,7 @@ def serve(link: socket.socket, module: str) -> int:
         name, arguments = message.get("op"), message.get("args")
         if set(message) != {"id", "op", "args"} or not isinstance(arguments, dict):
             raise WireError("not a request")
-        if name not in Module.OPERATIONS:
+        if not isinstance(name, str) or name not in Module.OPERATIONS:
             raise WireError("unknown operation")
         link.sendall(frame(attempt(message["id"], getattr(loaded[0], name), arguments)))
     return 0
