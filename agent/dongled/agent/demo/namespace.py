@@ -12,7 +12,6 @@ By hand: ``python -m dongled.agent.demo.namespace COMMAND [ARGUMENT...]``.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import select
 import shutil
@@ -65,7 +64,12 @@ def _unshare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0 and _libc.unshare(flags) == 0:
         return
-    _check(_libc.unshare(flags | _CLONE_NEWUSER), "unshare")
+    if _libc.unshare(flags | _CLONE_NEWUSER) != 0:
+        raise AgentError(
+            "namespace-refused",
+            f"the system allows no namespaces: {os.strerror(ctypes.get_errno())}",
+            "allow unprivileged user namespaces (sysctl user.max_user_namespaces), or run it as root",
+        )
     # user_namespaces(7): setgroups must be denied before an ordinary user may write gid_map.
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
@@ -138,14 +142,9 @@ def _guard(step: Callable[[], int]) -> int:
     try:
         return step()
     except AgentError as error:
-        message, hint = str(error), error.hint
+        sys.stderr.write(f"dongled: {error}\n  {error.hint}\n")
     except (OSError, subprocess.CalledProcessError) as error:
-        message, hint = str(error), ""
-        if isinstance(error, OSError) and error.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL):
-            hint = "allow unprivileged user namespaces (sysctl user.max_user_namespaces), or run it as root"
-    print(f"dongled: no private network: {message}", file=sys.stderr)  # noqa: T201 - not yet under the CLI
-    if hint:
-        print(f"  {hint}", file=sys.stderr)  # noqa: T201 - not yet under the CLI
+        sys.stderr.write(f"dongled: no private network: {error}\n")
     return os.EX_OSERR
 
 
