@@ -77,7 +77,7 @@ class JanusConnection:
         """Connect and begin a session. Raises SfuError."""
         try:
             async with asyncio.timeout(OPEN_WITHIN):
-                self._socket = await connect(
+                socket = await connect(
                     self._settings.url,
                     ssl=self._tls(),
                     subprotocols=[Subprotocol("janus-protocol")],
@@ -103,12 +103,13 @@ class JanusConnection:
                 f"{wire.printable(str(error) or type(error).__name__, 160)}",
                 "is Janus running, and is its WebSockets transport enabled at this address?",
             ) from None
-        if self._socket.subprotocol != "janus-protocol":
-            await self._socket.close()
+        if socket.subprotocol != "janus-protocol":
+            await socket.close()
             raise SfuError("sfu-protocol", "the server at this address is no Janus", "check the SFU's URL")
+        self._socket = socket
         self._tasks = [
-            asyncio.create_task(self._read(self._socket)),
-            asyncio.create_task(self._write(self._socket)),
+            asyncio.create_task(self._read(socket)),
+            asyncio.create_task(self._write(socket)),
             asyncio.create_task(self._keep_time()),
         ]
         await self.request("create")
