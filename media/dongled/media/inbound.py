@@ -109,6 +109,7 @@ class InboundStream:
         encrypted: bool,
         encoded_sinks: Sequence[EncodedSink] = (),
         on_fault: Callable[[MediaError], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises MediaError, ``codec-refused``."""
         rule_for(context.codec)
@@ -117,6 +118,7 @@ class InboundStream:
         self._sinks = list(sinks)
         self._encoded_sinks = list(encoded_sinks)
         self._on_fault = on_fault
+        self._clock = clock
         self._decoder = Vp8Decoder()
         self._held: HeldFrames[_Arrival] = HeldFrames()
         self._ask: Callable[[], None] | None = None
@@ -173,7 +175,7 @@ class InboundStream:
                 self._skipped["queue-full"] += len(self._queue) - len(others)
                 self._queue = deque(others)
                 self._overflowed = True
-        self._put(_Arrival(frame, time.monotonic()))
+        self._put(_Arrival(frame, self._clock()))
 
     def stats(self) -> InboundStats:
         with self._condition:
@@ -186,7 +188,7 @@ class InboundStream:
             )
 
     def close(self) -> None:
-        """End the thread and close the sinks."""
+        """Deal with what has come, then end the thread and close the sinks."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -212,7 +214,7 @@ class InboundStream:
     def _next(self) -> _Arrival | _KeysChanged | None:
         with self._condition:
             self._condition.wait_for(lambda: self._closed or self._queue)
-            if self._closed:
+            if not self._queue:
                 return None
             if self._overflowed:
                 self._overflowed = False
@@ -252,7 +254,7 @@ class InboundStream:
         with self._condition:
             self._count(frames_opened=1)
             if self._stats.first_opened_at is None:
-                self._stats = replace(self._stats, first_opened_at=time.monotonic())
+                self._stats = replace(self._stats, first_opened_at=self._clock())
         if opened.position is None:
             if opened.arrival.frame.gap:
                 self._lost()
@@ -283,7 +285,7 @@ class InboundStream:
             return
         with self._condition:
             if self._stats.first_frame_at is None:
-                self._stats = replace(self._stats, first_frame_at=time.monotonic())
+                self._stats = replace(self._stats, first_frame_at=self._clock())
 
     def _decode(self, data: bytes, arrival: _Arrival) -> bool:
         try:
@@ -311,7 +313,7 @@ class InboundStream:
             self._encoded_sinks = [other for other in self._encoded_sinks if other is not sink]
             fault = error if isinstance(error, MediaError) else MediaError("output-failed", str(error))
             log.warning("stream %s: %s [%s]", self._context.stream, fault, fault.reason)
-            if self._on_fault is not None and not self._closed:
+            if self._on_fault is not None:
                 self._on_fault(fault)
             with contextlib.suppress(MediaError, OSError):
                 sink.close()
@@ -324,7 +326,7 @@ class InboundStream:
 
     def _want_keyframe(self) -> None:
         """Called for every frame that needs one, so the request is repeated as long as frames come."""
-        now = time.monotonic()
+        now = self._clock()
         with self._condition:
             ask = self._ask
             if ask is None or now - self._asked_at < ASK_EVERY:

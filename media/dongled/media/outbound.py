@@ -43,8 +43,8 @@ class WireFrame:
 class OutboundStats:
     """Counters since ``start``; ``bitrate`` (bit/s) and ``fps`` of the last two seconds, as sent.
 
-    ``drops`` by reason: ``queue-full`` (the network did not take it), ``behind-keyframe`` (of no use to a
-    receiver that missed what was dropped before), ``keys-dropped``.
+    ``drops`` by reason: ``queue-full`` (the network takes no more; the picture was not encoded, so that no
+    later one builds on it), ``keys-dropped``.
     """
 
     frames_captured: int = 0
@@ -97,19 +97,20 @@ class OutboundStream:
         bitrate: int,
         encrypted: bool,
         on_fault: Callable[[MediaError], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._context = context
         self._encrypted = encrypted
         self._encoder = Vp8Encoder(bitrate=bitrate, fps=source.fps)
         self._on_fault = on_fault
+        self._clock = clock
         self._lock = threading.Lock()
         self._sealer: FrameSealer | None = None
         self._keys = 0
         self._last_position: tuple[int, int] | None = None
         self._wake: Callable[[], None] | None = None
         self._queue: deque[WireFrame] = deque()
-        self._awaits_keyframe = True
         self._switch = True
         self._asked = False
         self._forced_at = float("-inf")
@@ -157,7 +158,6 @@ class OutboundStream:
             self._keys += 1
             self._drops["keys-dropped"] += len(self._queue)
             self._queue.clear()
-            self._awaits_keyframe = True
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -172,7 +172,7 @@ class OutboundStream:
         with self._lock:
             self._queue.clear()
             self._wake = wake
-            self._switch = self._awaits_keyframe = True
+            self._switch = True
 
     def detach(self, wake: Callable[[], None]) -> None:
         """The taker is gone. Nothing happens if another has attached since."""
@@ -187,7 +187,7 @@ class OutboundStream:
             if not self._queue:
                 return None
             frame = self._queue.popleft()
-            self._rate.add(len(frame.data), time.monotonic())
+            self._rate.add(len(frame.data), self._clock())
             self._count(frames_sent=1, bytes=len(frame.data))
             return frame
 
@@ -198,7 +198,7 @@ class OutboundStream:
 
     def stats(self) -> OutboundStats:
         with self._lock:
-            fps, bitrate = self._rate.read(time.monotonic())
+            fps, bitrate = self._rate.read(self._clock())
             return replace(self._stats, drops=dict(self._drops), fps=fps, bitrate=bitrate)
 
     # --- the thread ----------------------------------------------------------------------------------
@@ -233,11 +233,14 @@ class OutboundStream:
                 return
 
     def _plan(self) -> tuple[bool, int] | None:
-        """Whether the next frame must be a key frame, and under which set of keys; None: nobody wants one."""
+        """Whether the next frame must be a key frame, and under which set of keys; None: there is none."""
         with self._lock:
             if self._wake is None or (self._encrypted and self._sealer is None):
                 return None
-            now = time.monotonic()
+            if len(self._queue) >= QUEUE:
+                self._drops["queue-full"] += 1
+                return None
+            now = self._clock()
             asked = self._asked and now - self._forced_at >= FORCED_EVERY
             keyframe = self._switch or asked
             if asked:
@@ -253,7 +256,7 @@ class OutboundStream:
                 return False
             self._count(frames_encoded=1)
             keyframe = is_key_frame(data)
-            if not data or not self._has_room(keyframe):
+            if not data:  # libvpx spent its bitrate
                 return True
             if self._sealer is not None:
                 data = self._sealer.seal(data)
@@ -267,16 +270,6 @@ class OutboundStream:
         if wake is not None:
             wake()
         return True
-
-    def _has_room(self, keyframe: bool) -> bool:
-        """Past a frame that was dropped only a key frame is of use, so one is asked for."""
-        full = len(self._queue) >= QUEUE
-        if not full and (keyframe or not self._awaits_keyframe):
-            self._awaits_keyframe = False
-            return True
-        self._drops["queue-full" if full else "behind-keyframe"] += 1
-        self._awaits_keyframe = self._asked = True
-        return False
 
     def _count(self, **more: int) -> None:
         self._stats = replace(

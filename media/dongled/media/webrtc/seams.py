@@ -164,3 +164,17 @@ class _AsksForNothing:
 def _starts_vp8_frame(payload: bytes) -> bool:
     """Whether the payload descriptor says start of partition 0 (RFC 7741, section 4.2: S = 1, PID = 0)."""
     return bool(payload) and payload[0] & 0x1F == 0x10
+
+
+# --- watching a stock receiver -----------------------------------------------------------------------------
+
+
+def on_rtp_packet(receiver: RTCRtpReceiver, callback: Callable[[bytes, int], None]) -> None:
+    """Show each RTP packet's payload and timestamp to ``callback`` before aiortc handles it."""
+    handle = receiver._handle_rtp_packet
+
+    async def observed(packet: RtpPacket, arrival_time_ms: int) -> None:
+        callback(packet.payload, packet.timestamp)
+        await handle(packet, arrival_time_ms)
+
+    setattr(receiver, "_handle_rtp_packet", observed)  # noqa: B010 - as above
