@@ -6,10 +6,11 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
-from dongled.agent.policy.profile import ARC
-from support.authority import DAY, NOW, TERMINAL
+from support.authority import DAY, NOW
 
-CONFIGURATION = f"""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "certificates.md"
+
+AUTHORITY = """
 [ca]
 default_ca = lab
 [lab]
@@ -29,27 +30,13 @@ prompt = no
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
-[intermediate]
-basicConstraints = critical, CA:TRUE, pathlen:0
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-certificatePolicies = 2.5.29.32.0
-[identity]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = clientAuth
-certificatePolicies = {ARC}.1.1, {ARC}.1.2, {ARC}.2.2
-subjectAltName = URI:{TERMINAL}
-authorityKeyIdentifier = keyid
-[data]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, keyAgreement
-extendedKeyUsage = clientAuth
-certificatePolicies = {ARC}.2.2
-subjectAltName = URI:{TERMINAL}
-authorityKeyIdentifier = keyid
 """
+
+
+def documented_templates() -> str:
+    """The templates that docs/certificates.md tells others to issue by."""
+    _, _, rest = DOCUMENT.read_text().partition("```ini\n")
+    return rest.partition("```")[0]
 
 
 def openssl(directory: Path, *arguments: str) -> str:
@@ -64,9 +51,9 @@ def openssl(directory: Path, *arguments: str) -> str:
 class OpensslAuthority:
     """A root and what is below it, each a PEM file of its own in ``directory``, valid around NOW."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, templates: str = "") -> None:
         self.directory = directory
-        (directory / "openssl.cnf").write_text(CONFIGURATION)
+        (directory / "openssl.cnf").write_text(AUTHORITY + documented_templates() + templates)
         (directory / "index.txt").touch()
         self.issue("root", "root")
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,10 +171,33 @@ def _tampered() -> list[bytes]:
     return [der(ROOT.leaf()).replace(TERMINAL.encode(), OTHER_TERMINAL.encode())]
 
 
+def _tlv(tag: int, content: bytes) -> bytes:
+    """DER of so much content that its length takes two octets (X.690, 8.1.3.5), or one."""
+    length = bytes([len(content)]) if len(content) < 128 else b"\x82" + len(content).to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+SIGNED = x509.load_der_x509_certificate(der(ROOT.leaf())).tbs_certificate_bytes
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+def _signed(tbs: bytes) -> bytes:
+    """A certificate with whatever content, which the root signed."""
+    signature = ROOT.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return _tlv(0x30, tbs + ECDSA_SHA256 + _tlv(0x03, b"\x00" + signature))
+
+
+def _edited(old: str, new: str) -> list[bytes]:
+    """Signed by the root after hexadecimal ``old`` had become ``new``, which is as long."""
+    assert SIGNED.count(bytes.fromhex(old)) == 1
+    return [_signed(SIGNED.replace(bytes.fromhex(old), bytes.fromhex(new)))]
+
+
 RSA_ROOT = Authority.root("rsa", rsa.generate_private_key(65537, 2048))
 WEAK_RSA_ROOT = Authority.root("weak rsa", rsa.generate_private_key(65537, 1024))
 OLD_ROOT = Authority.root("old", begin=NOW - 2 * DAY, end=NOW - DAY)
 DNS = x509.DNSName("terminal.example")
+ENDLESS = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60)] * 5)
 SERVER = [ExtendedKeyUsageOID.SERVER_AUTH]
 BOTH_LEVELS = (ROLE_OIDS[Role.VIEWER], *ASSURANCE_OIDS.values())
 
@@ -188,6 +211,12 @@ BAD = [
     Bad("garbage", "certificate-garbage", lambda: [b"\x30\x03abc"]),
     Bad("a byte too many", "certificate-garbage", lambda: [der(ROOT.leaf()) + b"\x00"]),
     Bad("PEM", "certificate-garbage", lambda: [pem(ROOT.leaf())]),
+    Bad("version 5", "certificate-garbage", lambda: _edited("a003020102", "a003020104")),
+    Bad("version 2", "certificate-garbage", lambda: _edited("a003020102", "a003020101")),
+    # authorityKeyIdentifier becomes a second subjectAltName.
+    Bad("an extension twice", "certificate-garbage", lambda: _edited("0603551d23", "0603551d11")),
+    # prime256v1 becomes prime239v3.
+    Bad("an unknown curve", "weak-key", lambda: _edited("2a8648ce3d030107", "2a8648ce3d030106")),
     Bad("cut short", "certificate-garbage", lambda: [der(ROOT.leaf())[:-1]]),
     Bad("another root's", "chain-untrusted", lambda: chain(Authority.root("other").leaf())),
     Bad("another root of the same name", "chain-untrusted", lambda: chain(Authority.root().leaf())),
@@ -272,6 +301,7 @@ BAD = [
         lambda: chain(ROOT.leaf(subject=name("a\nINFO granted"))),
     ),
     Bad("a subject with an escape", "bad-subject", lambda: chain(ROOT.leaf(subject=name("\x1b[2Jterminal")))),
+    Bad("an endless subject", "bad-subject", lambda: chain(ROOT.leaf(subject=ENDLESS))),
     Bad("two assurances", "bad-assurance", lambda: chain(ROOT.leaf(policies=BOTH_LEVELS))),
     Bad(
         "mapped policies",
@@ -404,30 +434,16 @@ def test_a_mutated_certificate_is_refused_or_says_the_same(data: st.DataObject) 
     assert said[0] == said[1]
 
 
-def _tlv(tag: int, content: bytes) -> bytes:
-    """DER of so much content that its length takes two octets (X.690, 8.1.3.5), or one."""
-    length = bytes([len(content)]) if len(content) < 128 else b"\x82" + len(content).to_bytes(2, "big")
-    return bytes([tag]) + length + content
-
-
-SIGNED = x509.load_der_x509_certificate(der(ROOT.leaf())).tbs_certificate_bytes
-ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
-
-
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(mutations(SIGNED))
 @settings(deadline=None, max_examples=1000)
 def test_whatever_a_root_signs_raises_nothing_else(tbs: bytes) -> None:
-    signature = ROOT.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    presented = _tlv(0x30, tbs + ECDSA_SHA256 + _tlv(0x03, b"\x00" + signature))
     with contextlib.suppress(PolicyRefused):
-        verifier().verify([presented], Kind.IDENTITY)
+        verifier().verify([_signed(tbs)], Kind.IDENTITY)
 
 
 def test_the_signer_of_mutations_signs_well() -> None:
-    signature = ROOT.key.sign(SIGNED, ec.ECDSA(hashes.SHA256()))
-    presented = _tlv(0x30, SIGNED + ECDSA_SHA256 + _tlv(0x03, b"\x00" + signature))
-    assert verifier().verify([presented], Kind.IDENTITY).terminal == TERMINAL
+    assert verifier().verify([_signed(SIGNED)], Kind.IDENTITY).terminal == TERMINAL
 
 
 def test_a_certificates_hash_names_no_terminal() -> None:

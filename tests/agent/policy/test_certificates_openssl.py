@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from dongled.agent.policy.api import PolicyRefused
-from dongled.agent.policy.certificates import CertificateVerifier
+from dongled.agent.policy.certificates import CertificateVerifier, VerifiedCertificate
 from dongled.agent.policy.clock import TrustedClock
-from dongled.agent.policy.profile import Kind
+from dongled.agent.policy.profile import ARC, ASSURANCE_OIDS, ROLE_OIDS, Assurance, Kind
 from support.authority import DAY, NOW, TERMINAL, der
 from support.openssl import OpensslAuthority, openssl
 
 pytestmark = pytest.mark.property("P3")
 
 
-def verify(root: Path, *chain: Path, kind: Kind = Kind.IDENTITY):  # type: ignore[no-untyped-def]  # a test's helper
+def verify(root: Path, *chain: Path, kind: Kind = Kind.IDENTITY) -> VerifiedCertificate:
     verifier = CertificateVerifier([root.read_bytes()], TrustedClock("system", wall=lambda: NOW))
     return verifier.verify([der(x509.load_pem_x509_certificate(path.read_bytes())) for path in chain], kind)
 
@@ -28,9 +29,26 @@ def refusal(root: Path, *chain: Path) -> str:
     return caught.value.reason
 
 
+GRANTED = {
+    "any": "2.5.29.32.0",
+    "publisher": f"{ARC}.1.1, {ARC}.2.2",
+    "viewer": f"{ARC}.1.2, 1.2.3.4",
+    "neither": "1.2.3.4",
+}
+INTERMEDIATE = """
+[{name}]
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+certificatePolicies = {policies}
+"""
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> OpensslAuthority:
-    return OpensslAuthority(tmp_path)
+    sections = (INTERMEDIATE.format(name=name, policies=policies) for name, policies in GRANTED.items())
+    return OpensslAuthority(tmp_path, "".join(sections))
 
 
 def test_terminals_pass(authority: OpensslAuthority) -> None:
@@ -75,3 +93,21 @@ def test_refused_by_both(authority: OpensslAuthority) -> None:
         with pytest.raises(AssertionError, match="verification failed"):
             openssl(at, *arguments, chain[0].name)
         assert refusal(at / "root.pem", *chain) == reason
+
+
+@pytest.mark.parametrize("granted", GRANTED)
+def test_openssl_finds_the_same_policies_in_a_path(authority: OpensslAuthority, granted: str) -> None:
+    at = authority.directory
+    middle = authority.issue("middle", granted)
+    leaf = authority.issue("terminal", "identity", issuer="middle")
+    found = verify(at / "root.pem", leaf, middle)
+    ours = {str(ROLE_OIDS[role].dotted_string) for role in found.roles}
+    if found.assurance is Assurance.HARDWARE:
+        ours.add(ASSURANCE_OIDS[Assurance.HARDWARE].dotted_string)
+    theirs = set()
+    for oid in (f"{ARC}.1.1", f"{ARC}.1.2", f"{ARC}.1.3", f"{ARC}.2.2"):
+        wanted = ["-policy_check", "-explicit_policy", "-policy", oid, "-attime", f"{NOW.timestamp():.0f}"]
+        with contextlib.suppress(AssertionError):
+            openssl(at, "verify", *wanted, "-CAfile", "root.pem", "-untrusted", "middle.pem", "terminal.pem")
+            theirs.add(oid)
+    assert ours == theirs
