@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,9 @@ async def test_killed_in_mid_operation(opened: OpenedToken, number: int, operati
     await asyncio.sleep(0.05)
     assert not asked.done()
     os.kill(before, number)
-    os.kill(before, signal.SIGCONT)
+    # A process that is stopped dies of SIGKILL at once, of the others when it goes on.
+    with suppress(ProcessLookupError):
+        os.kill(before, signal.SIGCONT)
 
     answer = await asked
     if operation == "sign":
@@ -100,7 +103,7 @@ def test_backoff_has_an_end_and_forgives() -> None:
 
 @pytest.mark.fault("worker hangs")
 async def test_a_hanging_worker_is_killed_at_the_deadline(token: SoftToken) -> None:
-    opened = await open_token(token.module, token.uri, token.pin, deadlines={"sign": 0.3})
+    opened = await open_token(token.module, token.uri, token.pin, deadlines={"sign": 1.0})
     before = worker_of(opened)
     os.kill(before, signal.SIGSTOP)
     loop = asyncio.get_running_loop()
@@ -108,7 +111,7 @@ async def test_a_hanging_worker_is_killed_at_the_deadline(token: SoftToken) -> N
     with pytest.raises(TokenError) as refusal:
         await opened.sign(bytes(32))
     assert refusal.value.reason == "token-timeout"
-    assert loop.time() - started < 2
+    assert 1 <= loop.time() - started < 3
     assert wait_gone(before)
     verify(opened.identity, await opened.sign(b"d" * 32), b"d" * 32)
     await opened.close()
