@@ -64,7 +64,7 @@ def _source(at: Key, stream: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _meeting(at: Key, meeting: dict[str, Any], streams: list[dict[str, Any]]) -> Iterator[Finding]:
-    ids = {stream.get("id") for stream in streams}
+    ids = [stream.get("id") for stream in streams]
     publish = meeting.get("publish")
     names = publish if isinstance(publish, list) else []
     for index, name in enumerate(names):

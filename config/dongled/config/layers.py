@@ -55,14 +55,12 @@ class Layers:
         place[key[-1]] = value
 
     def origin(self, key: Key) -> str:
-        """The layer of the nearest value at, above or below this path."""
+        """The layer of the nearest value at, above, below or beside this path."""
         for length in range(len(key), 0, -1):
-            if key[:length] in self.origins:
-                return self.origins[key[:length]]
-        if not key:
-            return ""
-        below = [origin for at, origin in self.origins.items() if at[: len(key)] == key]
-        return below[0] if below else ""
+            near = [origin for at, origin in self.origins.items() if at[:length] == key[:length]]
+            if near:
+                return self.origins.get(key[:length], near[0])
+        return ""
 
     def _put(self, key: Key, value: Any, origin: str) -> bool:
         place: Any = self.tree
@@ -74,22 +72,29 @@ class Layers:
             text = "no such place: lists are counted from 0 without gaps, and a value has nothing inside"
             self.problems.append(Problem(origin, dotted(key), text))
             return False
-        if isinstance(place, dict) and isinstance(value, dict):
-            place.setdefault(key[-1], {})
+        there: Any = None
+        if isinstance(place, dict):
+            there = place.get(key[-1])
+        elif int(key[-1]) < len(place):
+            there = place[int(key[-1])]
+        if not (isinstance(value, dict) and isinstance(there, dict)):
+            self._forget(key)
+            if isinstance(place, list) and key[-1] == len(place):
+                place.append(None)
+            place[key[-1]] = {} if isinstance(value, dict) else value
+        self._enter(key, value, origin)
+        return True
+
+    def _enter(self, key: Key, value: Any, origin: str) -> None:
+        """Lay down what is inside a table or a list of tables; anything else, or nothing, is a leaf."""
+        if isinstance(value, dict) and value:
             for inner, inner_value in value.items():
                 self._put((*key, inner), inner_value, origin)
-            return True
-        self._forget(key)
-        if isinstance(place, list) and key[-1] == len(place):
-            place.append(None)
-        place[key[-1]] = [] if isinstance(value, list) else value
-        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
             for index, item in enumerate(value):
-                self._put((*key, index), item, origin)
+                self._enter((*key, index), item, origin)
         else:
-            place[key[-1]] = value
             self.origins[key] = origin
-        return True
 
     def _forget(self, key: Key) -> None:
         for known in (self.origins, self.texts):

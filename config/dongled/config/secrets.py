@@ -44,11 +44,11 @@ def read_secret(source: SecretSource, environ: Mapping[str, str] = os.environ) -
     return _read(Path(directory) / source.name, what, private=False)
 
 
-def mode_problem(status: os.stat_result) -> str | None:
-    """Why a file with this status must not hold a secret, or None."""
+def mode_problem(status: os.stat_result, *, private: bool = True) -> str | None:
+    """Why a file with this status must not hold a secret, or None; ``private`` minds its mode."""
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
-    if status.st_mode & 0o077:
+    if private and status.st_mode & 0o077:
         return f"holds a secret and others may use it (mode {stat.S_IMODE(status.st_mode):04o})"
     return None
 
@@ -63,11 +63,14 @@ def _read(path: Path, what: str, *, private: bool) -> str:
             f"{what}: {error.strerror}",
             "make it readable by the user that dongled runs as, and by nobody else",
         ) from None
-    with open(descriptor, "rb") as file:
-        problem = mode_problem(os.fstat(descriptor)) if private else None
+    try:
+        problem = mode_problem(os.fstat(descriptor), private=private)
         if problem:
             raise ConfigError("secret-exposed", f"{what} {problem}", f"chmod 600 {path}")
-        raw = file.read(SIZE_LIMIT + 1)
+        # One read of a regular file gives all that was asked for (read(2)).
+        raw = os.read(descriptor, SIZE_LIMIT + 1)
+    finally:
+        os.close(descriptor)
     if len(raw) > SIZE_LIMIT:
         raise ConfigError(
             "secret-too-long", f"{what} holds more than {SIZE_LIMIT} bytes", "is it the right one?"
