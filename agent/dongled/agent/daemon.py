@@ -1,0 +1,131 @@
+"""The daemon: one terminal, its token, its meetings and its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from dongled.agent import report, wiring
+from dongled.agent.clock import boottime
+from dongled.agent.control.interface import ControlInterface
+from dongled.agent.control.server import ControlServer
+from dongled.agent.encrypted import EncryptedSession
+from dongled.agent.journal import Journal
+from dongled.agent.meeting import Meeting, Session
+from dongled.agent.plain import PlainSession
+from dongled.agent.protocol.api import Peer, Stream
+from dongled.agent.status import DaemonStatus, WarningStatus
+from dongled.agent.streams import Sinks, Streams
+from dongled.agent.terminal import IdentityClaim, Terminal
+from dongled.config.api import MeetingSettings, Settings, settings_warnings
+
+log = logging.getLogger("dongled")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewing:
+    """What ``dongled view`` does differently: it publishes nothing and brings its own sinks.
+
+    ``wants`` is asked with terminal and stream, of those that the settings subscribe to. ``socket`` None:
+    nobody can ask it for its status.
+    """
+
+    sinks: Callable[[str, str], Sinks]
+    wants: Callable[[str, str], bool]
+    socket: Path | None
+
+
+class Daemon:
+    """``viewing`` None: publish, subscribe and sink as the settings say."""
+
+    def __init__(self, settings: Settings, instance: str | None, viewing: Viewing | None = None) -> None:
+        self._settings = settings
+        self._instance = instance or ""
+        self._viewing = viewing
+        self._terminal: Terminal | None = None
+        self._meetings: list[Meeting] = []
+        self._started = boottime()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises TokenError, ConfigError or AgentError for what cannot be started."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._settings.token is not None:
+                await self._open_terminal(stack)
+            self._meetings = [self._meeting(meeting) for meeting in self._settings.meeting]
+            await self._serve_control(stack)
+            for warning in self._warnings():
+                log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
+            async with asyncio.TaskGroup() as meetings:
+                for meeting in self._meetings:
+                    meetings.create_task(meeting.run())
+
+    async def _open_terminal(self, stack: contextlib.AsyncExitStack) -> None:
+        assert self._settings.token is not None
+        keys = await wiring.open_keys(self._settings.token)
+        stack.push_async_callback(keys.close)
+        self._terminal = wiring.open_terminal(self._settings, keys)
+        claim = IdentityClaim(self._terminal.identity_chain[0])
+        stack.callback(claim.release)
+
+    async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
+        control = self._settings.control
+        socket = self._viewing.socket if self._viewing else control.socket
+        if socket is None:
+            return
+        server = ControlServer(socket, ControlInterface(self.status), control.group)
+        await server.start()
+        stack.push_async_callback(server.close)
+
+    def _meeting(self, meeting: MeetingSettings) -> Meeting:
+        journal = Journal(meeting.name)
+        ice = wiring.ice_settings(self._settings)
+        room = wiring.janus_settings(meeting)
+        mine = [] if self._viewing else wiring.outbound_settings(self._settings, meeting)
+        sinks = self._viewing.sinks if self._viewing else wiring.sink_maker(meeting.sink)
+
+        def open_session() -> Session:
+            streams = Streams(ice, sinks)
+            if meeting.encryption == "plain":
+                name = self._settings.terminal.name
+                everybody = meeting.subscribe == "all"
+                return PlainSession(
+                    meeting.name, room, ice, name, mine, streams, lambda _: everybody, journal
+                )
+            assert self._terminal is not None
+            return EncryptedSession(
+                meeting.name, room, ice, self._terminal, mine, streams, self._wanted(meeting), journal
+            )
+
+        return Meeting(meeting, open_session, journal)
+
+    def _wanted(self, meeting: MeetingSettings) -> Callable[[Peer, Stream], bool]:
+        subscribed = wiring.wanted(meeting)
+        if self._viewing is None:
+            return subscribed
+        asked = self._viewing.wants
+        return lambda peer, stream: subscribed(peer, stream) and asked(peer.terminal, stream.id)
+
+    def _warnings(self) -> Sequence[WarningStatus]:
+        return [
+            WarningStatus(warning.id, warning.text, warning.hint)
+            for warning in settings_warnings(self._settings)
+        ]
+
+    def status(self) -> DaemonStatus:
+        return DaemonStatus(
+            version=version("dongled"),
+            pid=os.getpid(),
+            instance=self._instance,
+            terminal=self._terminal.urn if self._terminal else "",
+            name=self._settings.terminal.name,
+            uptime=boottime() - self._started,
+            token=report.token_status(self._terminal.keys if self._terminal else None),
+            meetings=[report.meeting_status(meeting) for meeting in self._meetings],
+            warnings=list(self._warnings()),
+        )

@@ -1,0 +1,252 @@
+"""One session in an encrypted meeting: drives the grant protocol's machine, the bus and the media."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from dongled.agent.clock import boottime
+from dongled.agent.feeds import encrypted_display, parse_encrypted
+from dongled.agent.journal import Journal
+from dongled.agent.protocol.api import (
+    Alarm,
+    Broadcast,
+    DeriveWanted,
+    Effect,
+    OpenWith,
+    Peer,
+    PeerChanged,
+    PeerJoined,
+    PeerLeft,
+    Refused,
+    SealWith,
+    SignWanted,
+    StopOpening,
+    Stream,
+)
+from dongled.agent.protocol.member import Member
+from dongled.agent.sfu.api import Feed
+from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
+from dongled.agent.streams import OutboundSettings, Streams
+from dongled.agent.tasks import OwnedTasks
+from dongled.agent.terminal import Terminal
+from dongled.media.api import StreamContext
+from dongled.media.webrtc import BusLink, IceSettings
+from dongled.tokens.errors import TokenError
+
+log = logging.getLogger(__name__)
+
+# How long a leaving terminal tries to tell the others.
+GOODBYE = 1.0
+
+
+class EncryptedSession:
+    """A session lives from joining until something ends it; a new one starts with new keys.
+
+    Every callback of the room runs on the event loop, feeds the machine, and carries out what it wants.
+    """
+
+    def __init__(
+        self,
+        meeting: str,
+        room: JanusSettings,
+        ice: IceSettings,
+        terminal: Terminal,
+        mine: list[OutboundSettings],
+        streams: Streams,
+        want: Callable[[Peer, Stream], bool],
+        journal: Journal,
+    ) -> None:
+        self._meeting = meeting
+        self._terminal = terminal
+        self.streams = streams
+        self._journal = journal
+        self._want = want
+        self.member = Member(
+            meeting=meeting,
+            terminal=terminal.urn,
+            identity_chain=terminal.identity_chain,
+            data_point=terminal.keys.data.point,
+            data_chain=terminal.data_chain,
+            streams=[Stream(stream.id, stream.codec) for stream in mine],
+            policy=terminal.policy,
+            want=want,
+        )
+        self.room = JanusRoom(room, self, lambda: BusLink(ice))
+        self._feeds: dict[str, Feed] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._tasks = OwnedTasks(self._task_failed)
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._timer: asyncio.TimerHandle | None = None
+        for stream in mine:
+            context = StreamContext(meeting, self.member.session, stream.id, stream.codec)
+            streams.prepare(stream, context, encrypted=True, on_fault=self._end)
+
+    @property
+    def name(self) -> str:
+        return self.member.session.hex()
+
+    async def run(self, joined: Callable[[], None]) -> str:
+        """Join, stay, and say why it ended. Leaves cleanly when cancelled. Raises SfuError."""
+        try:
+            await self.room.join(self.name)
+            joined()
+            self._tasks.spawn(self._send())
+            self.member.start(boottime())
+            self._pump()
+            for stream_id in self.streams.outgoing:
+                display = encrypted_display(self.member.session, stream_id)
+                self._tasks.spawn(self.streams.publish(self.room, stream_id, display))
+            return await self._ended
+        finally:
+            self.streams.drop_keys()
+            await self._say_goodbye()
+            await self._tasks.cancel()
+            await self.streams.close()
+            await self.room.leave()
+
+    def _end(self, why: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(why)
+
+    def _task_failed(self, error: BaseException) -> None:
+        log.error("meeting %s: %s", self._meeting, error, exc_info=error)
+        self._end(str(error))
+
+    async def _say_goodbye(self) -> None:
+        """Tell the others, as far as the bus still carries it; nobody waits for more than a second."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.member.leave(boottime())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                self._pump()
+                if self._timer is not None:
+                    self._timer.cancel()
+                await self._outbox.join()
+
+    # --- my streams out, peers' streams in -------------------------------------------------------------
+
+    def _watch(self, feed: Feed) -> None:
+        """Subscribe to a feed once a verified peer announced the stream that it claims to carry."""
+        claim = parse_encrypted(feed.display)
+        peer = self._peers.get(claim.session) if claim else None
+        if claim is None or peer is None:
+            return
+        stream = next((stream for stream in peer.streams if stream.id == claim.stream), None)
+        if stream is None or not self._want(peer, stream):
+            return
+        self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
+        self._tasks.spawn(self.streams.subscribe(self.room, feed, (peer.session, stream.id)))
+
+    def _context(self, peer: Peer, stream: Stream) -> StreamContext:
+        return StreamContext(self._meeting, peer.session, stream.id, stream.codec)
+
+    # --- RoomListener: what the SFU says --------------------------------------------------------------
+
+    def feed_published(self, feed: Feed) -> None:
+        self._feeds[feed.id] = feed
+        self._watch(feed)
+
+    def feed_gone(self, feed_id: str) -> None:
+        self._feeds.pop(feed_id, None)
+        self._tasks.spawn(self.streams.unsubscribe(self.room, feed_id))
+
+    def bus_message(self, source: str, message: bytes) -> None:
+        self.member.receive(source, message, boottime())
+        self._pump()
+
+    def bus_member_left(self, source: str) -> None:
+        self.member.source_left(source, boottime())
+        self._pump()
+
+    def bus_refused(self, source: str, reason: str) -> None:
+        self._journal.refusal(reason, "on the bus", source, boottime())
+
+    def connection_lost(self, reason: str) -> None:
+        self._end(reason)
+
+    # --- what the machine wants -----------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        for effect in self.member.take_effects():
+            self._carry_out(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.member.next_tick()
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - boottime()), self._tick)
+
+    def _tick(self) -> None:
+        for stream, kid, ctr in self.streams.positions():
+            self.member.stream_position(stream, kid, ctr)
+        self.member.tick(boottime())
+        self._pump()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Broadcast(message):
+                self._outbox.put_nowait(message)
+            case SignWanted(operation, digest):
+                self._tasks.spawn(self._sign(operation, digest))
+            case DeriveWanted(operation, point):
+                self._tasks.spawn(self._derive(operation, point))
+            case SealWith():
+                self.streams.seal_with(effect)
+            case OpenWith(session, stream):
+                peer = self._peers[session]
+                self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
+                self.streams.open_with(effect)
+            case StopOpening(session, stream, below):
+                self.streams.stop_opening((session, stream), below)
+            case PeerJoined(peer) | PeerChanged(peer):
+                if peer.session not in self._peers:
+                    self._journal.event(f"joined: {peer.terminal} ({peer.subject})")
+                self._peers[peer.session] = peer
+                for feed in self._feeds.values():
+                    self._watch(feed)
+            case PeerLeft(session, reason):
+                gone = self._peers.pop(session)
+                self._journal.event(f"left ({reason}): {gone.terminal}")
+                self._tasks.spawn(self.streams.forget(self.room, session))
+            case Refused(reason, detail, source):
+                self._journal.refusal(reason, detail, source, boottime())
+            case Alarm(reason, detail):
+                self._journal.alarm(reason, detail)
+
+    async def _send(self) -> None:
+        while True:
+            message = await self._outbox.get()
+            try:
+                await self.room.broadcast(message)
+            finally:
+                self._outbox.task_done()
+
+    async def _sign(self, operation: int, digest: bytes) -> None:
+        try:
+            signature = await self._terminal.keys.sign(digest)
+        except TokenError as error:
+            self._token_failed(operation, error)
+        else:
+            self.member.signed(operation, signature, boottime())
+            self._pump()
+
+    async def _derive(self, operation: int, point: bytes) -> None:
+        try:
+            shared = await self._terminal.keys.derive(point)
+        except TokenError as error:
+            self._token_failed(operation, error)
+        else:
+            self.member.derived(operation, shared, boottime())
+            self._pump()
+
+    def _token_failed(self, operation: int, error: TokenError) -> None:
+        """A point that is none is the sender's fault; any other failure ends the session (P13)."""
+        self.member.token_failed(operation, error.reason, boottime())
+        self._pump()
+        if error.reason != "bad-point":
+            self._end(f"token: {error} [{error.reason}]")

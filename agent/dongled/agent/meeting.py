@@ -1,0 +1,66 @@
+"""A meeting as its configuration has it: joined, lost, joined again, each time as a new session."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from dongled.agent.clock import boottime
+from dongled.agent.errors import AgentError
+from dongled.agent.journal import Journal
+from dongled.config.api import MeetingSettings
+
+# Full jitter: a fleet that lost its SFU together does not come back together.
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 8.0
+# A session that held this long starts the backoff afresh.
+SETTLED = 30.0
+
+
+class Session(Protocol):
+    """One stay in the room."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, joined: Callable[[], None]) -> str: ...
+
+
+class Meeting:
+    """Keeps one meeting going until cancelled. ``open_session`` makes a session with fresh keys."""
+
+    def __init__(
+        self, settings: MeetingSettings, open_session: Callable[[], Session], journal: Journal
+    ) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.session: Session | None = None
+        self.state = "waiting"
+        self.why = ""
+        self.started_monotonic: float | None = None
+        self.joined_at: float | None = None
+        self._open_session = open_session
+
+    async def run(self) -> None:
+        """Returns only by cancellation. A refusal by the SFU is tried again, as a lost connection is."""
+        failures = 0
+        while True:
+            self.state, self.started_monotonic, self.joined_at = "connecting", time.monotonic(), None
+            self.session = self._open_session()
+            try:
+                self.why = await self.session.run(self._joined)
+            except AgentError as error:
+                self.why = f"{error} [{error.reason}]"
+            if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
+                failures = 0
+            self.state = "waiting"
+            self.journal.event(f"left the room: {self.why}")
+            await asyncio.sleep(random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)))
+            failures += 1
+
+    def _joined(self) -> None:
+        self.state, self.joined_at = "joined", boottime()
+        self.journal.event("joined the room")

@@ -1,0 +1,54 @@
+"""The process around a daemon: signals, logging, and no traces of its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+# <linux/prctl.h>: neither core dumps nor another process of the same user may read our memory.
+_PR_SET_DUMPABLE = 4
+
+
+def harden() -> None:
+    """Keep keys out of core dumps (docs/protocol.md, Keys)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def run_until_stopped(work: Coroutine[Any, Any, None], *, verbose: bool = False) -> None:
+    """Run to the end or to SIGTERM or SIGINT, which end it cleanly. Raises what ``work`` raises."""
+    harden()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # Both tell of every packet, and of addresses, without being asked.
+    for noisy in ("aioice", "aiortc"):
+        logging.getLogger(noisy).setLevel(logging.DEBUG if verbose else logging.ERROR)
+    asyncio.run(_until_stopped(work))
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise

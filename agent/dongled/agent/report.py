@@ -1,0 +1,126 @@
+"""Gathers what ``status`` shows from the objects that know it."""
+
+from __future__ import annotations
+
+from dongled.agent.clock import boottime
+from dongled.agent.encrypted import EncryptedSession
+from dongled.agent.meeting import Meeting
+from dongled.agent.plain import PlainSession
+from dongled.agent.status import (
+    InboundStatus,
+    KeyStatus,
+    MeetingStatus,
+    OutboundStatus,
+    PeerStatus,
+    TokenStatus,
+)
+from dongled.agent.streams import Incoming, Outgoing
+from dongled.tokens.api import KeyInfo, TokenKeys
+
+
+def token_status(keys: TokenKeys | None) -> TokenStatus:
+    if keys is None:
+        return TokenStatus(state="none", uri="", keys=[], sign=0, derive=0)
+    counts = keys.operations
+    return TokenStatus(
+        state="ready",
+        uri=keys.uri,
+        keys=[_key(keys.identity), _key(keys.data)],
+        sign=counts.sign,
+        derive=counts.derive,
+    )
+
+
+def _key(key: KeyInfo) -> KeyStatus:
+    attributes = key.attributes
+    return KeyStatus(
+        role=key.role.value,
+        id=key.cka_id.hex(),
+        sha256=key.sha256.hex(),
+        local=attributes.local,
+        sensitive=attributes.sensitive,
+        always_sensitive=attributes.always_sensitive,
+        extractable=attributes.extractable,
+        never_extractable=attributes.never_extractable,
+        sign=attributes.sign,
+        derive=attributes.derive,
+    )
+
+
+def meeting_status(meeting: Meeting) -> MeetingStatus:
+    settings, journal, session = meeting.settings, meeting.journal, meeting.session
+    status = MeetingStatus(
+        name=settings.name,
+        encryption=settings.encryption,
+        sfu=settings.sfu.url,
+        room=str(settings.room),
+        state=meeting.state,
+        why=meeting.why,
+        session=session.name if session else "",
+        joined_seconds=None if meeting.joined_at is None else boottime() - meeting.joined_at,
+        refused=dict(journal.refused),
+        alarms=dict(journal.alarms),
+        events=list(journal.events),
+    )
+    if isinstance(session, EncryptedSession):
+        member = session.member
+        status.messages_sent = dict(member.counters.sent)
+        status.messages_received = dict(member.counters.received)
+        status.peers = [
+            PeerStatus(
+                session=known.peer.session.hex(),
+                terminal=known.peer.terminal,
+                subject=known.peer.subject,
+                roles=sorted(known.peer.roles),
+                assurance=known.peer.assurance,
+                live=known.live,
+                beacon_age=known.beacon_age,
+                granted=list(known.granted),
+                streams=[stream.id for stream in known.peer.streams],
+            )
+            for known in member.peers(boottime())
+        ]
+    if isinstance(session, EncryptedSession | PlainSession):
+        status.sending = [_outgoing(name, stream) for name, stream in session.streams.outgoing.items()]
+        status.receiving = [_incoming(stream, meeting) for stream in session.streams.incoming.values()]
+    return status
+
+
+def _outgoing(name: str, outgoing: Outgoing) -> OutboundStatus:
+    stats, position = outgoing.stream.stats(), outgoing.stream.position
+    return OutboundStatus(
+        stream=name,
+        codec=outgoing.codec,
+        generation=None if position is None else position[0],
+        fps=stats.fps,
+        bitrate=int(stats.bitrate),
+        frames_captured=stats.frames_captured,
+        frames_encoded=stats.frames_encoded,
+        frames_sealed=stats.frames_sealed,
+        frames_sent=stats.frames_sent,
+        keyframes=stats.keyframes,
+        dropped=dict(stats.drops),
+    )
+
+
+def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
+    stats = incoming.stream.stats()
+    first = None
+    if stats.first_opened_at is not None and meeting.started_monotonic is not None:
+        first = 1000 * (stats.first_opened_at - meeting.started_monotonic)
+    return InboundStatus(
+        session=incoming.context.session.hex(),
+        terminal=incoming.terminal,
+        stream=incoming.context.stream,
+        codec=incoming.context.codec,
+        generation=None if stats.last is None else stats.last[0],
+        fps=0.0,
+        bitrate=0,
+        frames_received=stats.frames_received,
+        frames_opened=stats.frames_opened,
+        frames_decoded=stats.decoded,
+        frames_failed=dict(stats.failed),
+        frames_skipped=dict(stats.skipped),
+        frames_held=stats.held,
+        first_frame_ms=first,
+    )

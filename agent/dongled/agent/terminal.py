@@ -1,0 +1,67 @@
+"""Who this terminal is: its opened token, its certificates, and what it believes of others."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from dongled.agent.errors import AgentError
+from dongled.agent.policy.api import Policy
+from dongled.tokens.api import TokenKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Chains are DER, leaf first; ``data_chain`` is empty where the data key has no certificate."""
+
+    urn: str
+    keys: TokenKeys
+    identity_chain: Sequence[bytes]
+    data_chain: Sequence[bytes]
+    policy: Policy
+
+
+def own_name(certificate: bytes) -> str:
+    """The one ``urn:uuid:`` of a certificate. Raises AgentError ``own-certificate``."""
+    hint = "Have it issued by docs/certificates.md and import it with 'dongled token import-cert'."
+    try:
+        names = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound):
+        uris = []
+    if len(uris) != 1 or not uris[0].startswith("urn:uuid:"):
+        raise AgentError(
+            "own-certificate", "This terminal's certificate does not name it by one urn:uuid.", hint
+        )
+    return uris[0]
+
+
+class IdentityClaim:
+    """One process at a time may use an identity on this machine.
+
+    Held as an abstract Unix socket (unix(7)): the kernel gives it up when the process dies, however it
+    dies, and nothing is left on the disk.
+    """
+
+    def __init__(self, certificate: bytes) -> None:
+        """Raises AgentError ``identity-held`` while another process holds it."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        name = "\0dongled/identity/" + hashlib.sha256(certificate).hexdigest()
+        try:
+            self._socket.bind(name)
+        except OSError:
+            self._socket.close()
+            raise AgentError(
+                "identity-held",
+                "Another process on this machine is using this identity.",
+                "Stop the running daemon, or give this command a terminal, and a token, of its own.",
+            ) from None
+
+    def release(self) -> None:
+        self._socket.close()

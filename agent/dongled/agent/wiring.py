@@ -1,0 +1,176 @@
+"""From settings to the objects that the daemon runs: the only place that knows both."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from dongled.agent.errors import AgentError
+from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.verifier import CertificatePolicy
+from dongled.agent.protocol.api import Peer, Stream
+from dongled.agent.sfu.janus.room import JanusSettings
+from dongled.agent.streams import OutboundSettings, Sinks
+from dongled.agent.terminal import Terminal, own_name
+from dongled.capture.factory import open_source
+from dongled.config.api import (
+    Credential,
+    KeyPin,
+    MeetingSettings,
+    SecretSource,
+    Settings,
+    SinkSettings,
+    StreamSettings,
+    TokenSettings,
+    read_secret,
+)
+from dongled.media.api import EncodedSink, PictureSink
+from dongled.media.sinks import MkvSink, NullSink, PngSink
+from dongled.media.webrtc import IceSettings, TurnServer
+from dongled.tokens import api as tokens
+from dongled.tokens.api import KeyInfo, KeyPins, TokenKeys
+from dongled.tokens.opened import open_token
+from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
+
+
+def _secret(source: SecretSource | None) -> str | None:
+    return None if source is None else read_secret(source)
+
+
+def pin_source(token: TokenSettings) -> PinSource:
+    match token.pin:
+        case Path() as path:
+            return PinFile(path)
+        case Credential(name):
+            return PinCredential(name)
+        case None:
+            return PinPrompt(partial(getpass.getpass, "PIN of the token: "))
+
+
+async def open_keys(token: TokenSettings) -> TokenKeys:
+    """The token, unlocked and checked against its pins. Raises TokenError."""
+    pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
+    return await open_token(str(token.module), token.uri, pin_source(token), pins)
+
+
+def _pin(pin: KeyPin) -> tokens.KeyPin:
+    return tokens.KeyPin(pin.cka_id, pin.digest)
+
+
+def open_policy(settings: Settings) -> CertificatePolicy:
+    trust = settings.trust
+    return CertificatePolicy(
+        [root.read_bytes() for root in trust.roots],
+        TrustedClock(trust.time_source),
+        allow_viewers=trust.allow_viewers,
+        allow_publishers=trust.allow_publishers,
+        minimum_assurance=trust.minimum_assurance,
+    )
+
+
+def open_terminal(settings: Settings, keys: TokenKeys) -> Terminal:
+    """Raises AgentError where a certificate is missing or does not name a terminal."""
+    token = settings.token
+    assert token is not None
+    identity = _chain(token.identity, keys.identity)
+    if not identity:
+        raise AgentError(
+            "no-certificate",
+            "The identity key has no certificate.",
+            "Have one issued ('dongled token csr'), then 'dongled token import-cert', "
+            "or name its file in [token.identity] certificate.",
+        )
+    return Terminal(
+        own_name(identity[0]), keys, identity, _chain(token.data, keys.data), open_policy(settings)
+    )
+
+
+def _chain(pin: KeyPin, key: KeyInfo) -> Sequence[bytes]:
+    if pin.certificate is None:
+        return [key.certificate] if key.certificate is not None else []
+    try:
+        chain = x509.load_pem_x509_certificates(pin.certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AgentError(
+            "certificate-file", f"{pin.certificate} holds no certificates: {error}", "Give PEM, leaf first."
+        ) from None
+    return [certificate.public_bytes(Encoding.DER) for certificate in chain]
+
+
+def janus_settings(meeting: MeetingSettings) -> JanusSettings:
+    """Reads the meeting's secrets. Raises ConfigError and SfuError."""
+    return JanusSettings(
+        url=meeting.sfu.url,
+        room=str(meeting.room),
+        ca_file=meeting.sfu.ca_file,
+        room_pin=_secret(meeting.room_pin),
+        token=_secret(meeting.sfu.token),
+        api_secret=_secret(meeting.sfu.api_secret),
+        create=meeting.create,
+        encrypted=meeting.encryption == "required",
+    )
+
+
+def ice_settings(settings: Settings) -> IceSettings:
+    turn = tuple(
+        TurnServer(server.url, server.username, _secret(server.password) or "")
+        for server in settings.ice.turn
+    )
+    return IceSettings(settings.ice.stun, turn)
+
+
+def outbound_settings(settings: Settings, meeting: MeetingSettings) -> list[OutboundSettings]:
+    return [_outbound(settings.stream_by_id(stream_id)) for stream_id in meeting.publish]
+
+
+def _outbound(stream: StreamSettings) -> OutboundSettings:
+    source = partial(
+        open_source,
+        stream.source,
+        width=stream.width,
+        height=stream.height,
+        fps=stream.fps,
+        device=stream.device,
+        path=stream.path,
+        loop=stream.loop,
+    )
+    return OutboundSettings(stream.id, stream.codec, stream.bitrate, source)
+
+
+def wanted(meeting: MeetingSettings) -> Callable[[Peer, Stream], bool]:
+    subscribe = meeting.subscribe
+    if isinstance(subscribe, str):
+        return lambda peer, stream: subscribe == "all"
+    return lambda peer, stream: peer.terminal in subscribe
+
+
+def sink_maker(sinks: Sequence[SinkSettings]) -> Callable[[str, str], Sinks]:
+    """Makes the sinks of a stream from the peer's name and the stream's id, both put into file names."""
+
+    def make(peer: str, stream: str) -> Sinks:
+        pictures: list[PictureSink] = []
+        encoded: list[EncodedSink] = []
+        for sink in sinks:
+            match sink.kind:
+                case "null":
+                    pictures.append(NullSink())
+                case "png":
+                    pictures.append(PngSink(_path(sink, peer, stream), every=sink.every))
+                case "mkv":
+                    encoded.append(MkvSink(_path(sink, peer, stream)))
+        return Sinks(pictures, encoded)
+
+    return make
+
+
+def _path(sink: SinkSettings, peer: str, stream: str) -> Path:
+    """A peer's name is the peer's own word: nothing of it but plain characters gets into a path."""
+    assert sink.path is not None
+    safe = re.sub(r"[^A-Za-z0-9-]", "_", peer.removeprefix("urn:uuid:"))
+    return Path(str(sink.path).replace("{peer}", safe).replace("{stream}", stream))
