@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -111,6 +112,7 @@ class Terminal:
     source: str
     on_bus: bool = True
     token_works: bool = True
+    due: float = float("inf")
     seals: dict[str, list[SealWith]] = field(default_factory=dict)
     sealed_at: list[tuple[float, SealWith]] = field(default_factory=list)
     opens: dict[tuple[bytes, str], dict[int, OpenWith]] = field(default_factory=dict)
@@ -198,21 +200,18 @@ class Bus:
     def run(self, seconds: float) -> None:
         end = self.now + seconds
         while True:
-            ticks = [(t.member.next_tick(), t) for t in self.terminals if t.on_bus]
-            due = min((at for at, _ in ticks if at is not None), default=end)
+            due = min((t.due for t in self.terminals if t.on_bus), default=float("inf"))
             if self._queue and self._queue[0][0] <= min(due, end):
-                at, _, action = heapq.heappop(self._queue)
-                self.now = max(self.now, at)
+                arrives, _, action = heapq.heappop(self._queue)
+                self.now = max(self.now, arrives)
                 action()
             elif due <= end:
-                assert due > self.now - 30, "a deadline that never goes away"
                 self.now = max(self.now, due)
-                for at, terminal in ticks:
-                    if at is not None and at <= self.now:
+                for terminal in self.terminals:
+                    if terminal.on_bus and terminal.due <= self.now:
                         terminal.member.tick(self.now)
                         self.settle(terminal)
-                        again = terminal.member.next_tick()
-                        assert again is None or again > self.now, f"{terminal.name} would spin"
+                        assert terminal.due > self.now, f"{terminal.name} would spin"
             else:
                 self.now = end
                 return
@@ -221,6 +220,8 @@ class Bus:
         for effect in terminal.member.take_effects():
             terminal.effects.append(effect)
             self._do(terminal, effect)
+        again = terminal.member.next_tick()
+        terminal.due = float("inf") if again is None else again
 
     def _do(self, terminal: Terminal, effect: Effect) -> None:
         match effect:
@@ -262,7 +263,7 @@ class Bus:
                 copies = 0 if self.rng.random() < self.loss else 1 + (self.rng.random() < self.duplicates)
                 for _ in range(copies):
                     delay = self.latency + self.rng.random() * self.jitter
-                    self.at(delay, lambda r=receiver, m=arriving: self._arrive(r, sender.source, m))
+                    self.at(delay, partial(self._arrive, receiver, sender.source, arriving))
 
     def _arrive(self, receiver: Terminal, source: str, message: bytes) -> None:
         if receiver.on_bus:
@@ -292,9 +293,5 @@ def kind_of(message: bytes) -> str:
 def all_watch(terminals: Sequence[Terminal]) -> bool:
     """Does everybody hold the key that each of the others seals with now?"""
     return all(
-        a.can_watch(b, stream.id)
-        for a in terminals
-        for b in terminals
-        if a is not b
-        for stream in (Stream(id, "vp8") for id in b.seals)
+        a.can_watch(b, stream) for a in terminals for b in terminals if a is not b for stream in b.seals
     )

@@ -107,7 +107,8 @@ class Beacons:
         if presence.counter <= remote.counter:
             raise Refusal("presence-replayed", f"number {presence.counter}, {remote.counter} was seen")
         remote.counter = presence.counter
-        remote.beacon, remote.beacon_at, remote.source = presence, now, source
+        remote.earlier_beacon, remote.beacon = remote.beacon, presence
+        remote.beacon_at, remote.source = now, source
         remote.nonce, remote.nonce_at = presence.nonce, now
         # 5.
         echo = dict(presence.echo).get(self._state.session)

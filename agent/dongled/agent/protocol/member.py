@@ -196,17 +196,19 @@ class Member:
         holder = self._publisher.holders.get(remote.session)
         beacon = remote.beacon
         named = {position.stream: position for position in beacon.streams} if beacon else {}
+        # Two seconds after a beacon, its positions should have been played.
+        due = beacon if now - remote.beacon_at > limits.STALE else remote.earlier_beacon
+        passed = {position.stream: (position.kid, position.ctr) for position in due.streams} if due else {}
         feeds = []
         for stream in feed.streams.values() if feed else ():
             held, at = feed.held.get(stream.id) if feed else None, named.get(stream.id)
             opened = self._opened.get((remote.session, stream.id), (-1, -1))
-            late = at is not None and now - remote.beacon_at > limits.STALE
             feeds.append(
                 FeedStatus(
                     stream,
                     held[0] if held else None,
                     at.kid if at else None,
-                    at is not None and late and opened < (at.kid, at.ctr),
+                    opened < passed.get(stream.id, (-1, -1)),
                 )
             )
         return PeerStatus(

@@ -58,6 +58,7 @@ class Remote:
     requests: int = 0
     beacon: Presence | None = None
     beacon_at: float = 0.0
+    earlier_beacon: Presence | None = None
     welcomed_at: float = field(default=float("-inf"))
     split_since: float | None = None
     split_alarmed: bool = False

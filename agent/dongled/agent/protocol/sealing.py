@@ -84,7 +84,7 @@ def inner_point(inner: bytes) -> bytes:
 
 def open_inner(inner: bytes, own_point: bytes, shared: bytes, ctx: bytes) -> bytes:
     """Open the inner seal with what the token derived from ``inner_point(inner)``. Raises Refusal."""
-    key = _DerivedKey(p256_public(own_point), inner[: limits.POINT], shared)
+    key = DerivedKey(p256_public(own_point), inner[: limits.POINT], shared)
     try:
         return P256.decrypt(inner, key, _p256_info(ctx))
     except (InvalidTag, ValueError):
@@ -99,7 +99,7 @@ def _p256_info(ctx: bytes) -> bytes:
     return b"dongled/1 p256 " + ctx
 
 
-class _DerivedKey(ec.EllipticCurvePrivateKey):
+class DerivedKey(ec.EllipticCurvePrivateKey):
     """A private key that can do one thing: repeat the ECDH that the token has done with one point."""
 
     def __init__(self, public: ec.EllipticCurvePublicKey, point: bytes, shared: bytes) -> None:
@@ -133,8 +133,8 @@ class _DerivedKey(ec.EllipticCurvePrivateKey):
     def private_bytes(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError
 
-    def __copy__(self) -> _DerivedKey:
+    def __copy__(self) -> DerivedKey:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _DerivedKey:
+    def __deepcopy__(self, memo: dict[int, Any]) -> DerivedKey:
         return self
