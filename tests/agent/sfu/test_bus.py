@@ -161,6 +161,14 @@ def test_a_repeated_chunk_changes_nothing() -> None:
     assert reassembler.receive("a", second, 0) is not None
 
 
+def test_repeated_chunks_claim_no_memory() -> None:
+    reassembler = Reassembler()
+    first, _ = chunk(noise(2 * CHUNK))
+    for _ in range(MAX_HELD // CHUNK + 1):
+        assert reassembler.receive("a", first, 0) is None
+    assert reassembler.receive("b", first, 0) is None
+
+
 def test_eight_unfinished_messages_and_no_ninth() -> None:
     reassembler = Reassembler()
     messages = [noise(2 * CHUNK, seed) for seed in range(MAX_PENDING + 1)]

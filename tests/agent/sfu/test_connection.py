@@ -202,6 +202,13 @@ async def test_a_loss_is_told_once(cause: Callable[[FakeJanus], Any], reason: st
         assert listener.told == [("lost", reason)]
 
 
+async def test_a_dead_bus_is_not_waited_for() -> None:
+    async with FakeJanus() as janus:
+        async with joined(janus, Listener()):
+            janus.links[0].gone()
+        assert janus.channel[-1]["textroom"] == "join"
+
+
 async def test_leaving_is_no_loss() -> None:
     async with FakeJanus() as janus:
         listener = Listener()

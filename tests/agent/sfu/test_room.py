@@ -297,6 +297,8 @@ async def test_a_publication_that_hangs_up_is_a_loss() -> None:
             await janus.send({"janus": "hangup", "sender": janus.handle(index=1)})
             assert await listener.wait(1) == [("lost", "publication-hangup")]
         assert peer.closed.is_set()
+        # The bus still works: what was said last must get through before it is left.
+        assert janus.channel[-1]["textroom"] == "leave"
 
 
 async def test_subscribing() -> None:

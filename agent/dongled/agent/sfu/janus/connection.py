@@ -126,6 +126,11 @@ class JanusConnection:
                 "it must be a readable file of PEM certificates",
             ) from None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the session was neither lost nor closed."""
+        return not self._over
+
     async def attach(self, plugin: str) -> Handle:
         """A new handle of a plugin. Raises SfuError."""
         handle = Handle(self, plugin, (await self.request("attach", plugin=plugin)).id)

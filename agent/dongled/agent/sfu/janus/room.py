@@ -103,13 +103,13 @@ class JanusRoom:
 
     async def leave(self) -> None:
         """Leave and close every peer connection, within 4 s and without raising for a dead SFU."""
-        lost, self._over = self._over, True
+        self._over = True
         if self._entering is not None and not self._entering.done():
             self._lost_by = "left"
             self._entering.cancel()
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._text is not None and not lost:
+        if self._text is not None and self._connection is not None and self._connection.alive:
             await self._text.leave()
         parts = [part for part in (self._connection, self._text, self._video) if part is not None]
         if parts:

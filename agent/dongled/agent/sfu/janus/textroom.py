@@ -147,6 +147,7 @@ class TextRoom:
             self._on_closed()
 
     def _on_closed(self) -> None:
+        self._joined = False
         if not self._closing:
             self._lost("bus-closed")
 
