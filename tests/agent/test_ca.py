@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +94,8 @@ def test_our_own_policy_accepts_what_it_issues(curve: ec.EllipticCurve) -> None:
     )
     here = CertificatePolicy([der(root)], TrustedClock("system", wall=lambda: NOW))
     found = here.check_identity([der(leaf)])
-    assert (found.terminal, found.roles, found.assurance) == (TERMINAL, {"viewer", "publisher"}, "hardware")
+    assert (found.terminal, found.assurance) == (TERMINAL, "hardware")
+    assert found.roles == {"viewer", "publisher"}
     assert found.valid_until == NOW + timedelta(days=30)
 
 
@@ -145,7 +147,7 @@ def test_nothing_that_a_request_asks_for_is_copied() -> None:
         x509.BasicConstraints(ca=True, path_length=None),
         usage("key_cert_sign", "key_agreement", "digital_signature"),
         x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier(f"{ARC}.1.3"), None)]),
-        x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]),
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]),
         x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"),
     )
     plain, asked = identity(), identity(greedy)

@@ -149,7 +149,9 @@ class Authority:
 
 
 def _taken(how: dict[str, Any]) -> dict[str, Any]:
-    return {each: how.pop(each) for each in ("path_length", "ca", "policies", "extra") if each in how}
+    return {
+        each: how.pop(each) for each in ("path_length", "ca", "key_usage", "policies", "extra") if each in how
+    }
 
 
 def _issuer(
@@ -157,12 +159,13 @@ def _issuer(
     signer: Any,
     path_length: int | None = None,
     ca: bool = True,
+    key_usage: x509.KeyUsage | None = None,
     policies: Sequence[x509.ObjectIdentifier] = (EVERY_POLICY,),
     extra: Sequence[Extension] = (),
 ) -> list[Extension]:
     extensions: list[Extension] = [
         (x509.BasicConstraints(ca=ca, path_length=path_length), True),
-        (usage("key_cert_sign", "crl_sign"), True),
+        (key_usage or usage("key_cert_sign", "crl_sign"), True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -141,7 +142,7 @@ class Bad:
     kind: Kind = Kind.IDENTITY
 
 
-def _below(**how: object) -> list[bytes]:
+def _below(**how: Any) -> list[bytes]:
     """A good leaf below an intermediate that ``how`` spoils."""
     middle = ROOT.intermediate(**how)
     return chain(middle.leaf(), middle)
@@ -198,6 +199,8 @@ WEAK_RSA_ROOT = Authority.root("weak rsa", rsa.generate_private_key(65537, 1024)
 OLD_ROOT = Authority.root("old", begin=NOW - 2 * DAY, end=NOW - DAY)
 DNS = x509.DNSName("terminal.example")
 ENDLESS = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 60)] * 5)
+CRITICAL = unknown(critical=True)
+DIRECTORY = x509.DirectoryName(name("terminal"))
 SERVER = [ExtendedKeyUsageOID.SERVER_AUTH]
 BOTH_LEVELS = (ROLE_OIDS[Role.VIEWER], *ASSURANCE_OIDS.values())
 
@@ -234,6 +237,7 @@ BAD = [
     Bad("the root itself", "leaf-is-ca", lambda: chain(ROOT)),
     Bad("a leaf with CA:TRUE", "leaf-is-ca", lambda: chain(ROOT.leaf(ca=True))),
     Bad("a terminal as issuer", "issuer-not-ca", lambda: _below(ca=False)),
+    Bad("an issuer of CRLs alone", "issuer-not-ca", lambda: _below(key_usage=usage("crl_sign"))),
     Bad("beyond the path length", "path-too-long", lambda: _through(0, None)),
     Bad("a URI constraint", "name-constraints", lambda: _below(extra=constraints(*uris("example.com")))),
     Bad("a DNS constraint violated", "name-constraints", lambda: _dns_leaf("other.example")),
@@ -319,9 +323,6 @@ BAD = [
         lambda: chain(ROOT.leaf(without=[x509.AuthorityKeyIdentifier])),
     ),
 ]
-
-CRITICAL = unknown(critical=True)
-DIRECTORY = x509.DirectoryName(name("terminal"))
 
 
 def lax_constraints() -> list[tuple[x509.ExtensionType, bool]]:

@@ -160,6 +160,8 @@ class CertificateVerifier:
             path = self._builder.time(now).build_client_verifier().verify(leaf, certificates[1:]).chain
         except VerificationError as error:
             raise _refusal(str(error), certificates, now) from error
+        for issuer in path[1:]:
+            _require_critical_constraints(issuer)
 
         # 5.
         if path[: len(certificates)] != certificates:
@@ -167,13 +169,12 @@ class CertificateVerifier:
                 "chain-disorder", "the chain is out of order or holds certificates that it does not need"
             )
 
-        for issuer in path[1:]:
-            _require_critical_constraints(issuer)
-
         # 6.
         public_key = require_curve(leaf.public_key(), LEAF_CURVES, "the leaf's")
         for issuer in path[1:]:
             require_curve(issuer.public_key(), ISSUER_CURVES, "an issuer's")
+
+        # 7. Revocation belongs here.
 
         # 8.
         _require_usage(leaf, kind)
