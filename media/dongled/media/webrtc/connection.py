@@ -13,6 +13,7 @@ from aiortc import (
     RTCRtpTransceiver,
     RTCSessionDescription,
 )
+from aiortc.rtcicetransport import connection_kwargs
 
 from dongled.media.errors import MediaError
 
@@ -66,6 +67,7 @@ class Connection:
         servers = [RTCIceServer(url) for url in self._ice.stun]
         servers += [RTCIceServer(turn.url, turn.username, turn.credential) for turn in self._ice.turn]
         try:
+            connection_kwargs(servers)  # reads the URLs, which the peer connection would do too late
             # Never None: aiortc would ask Google's STUN server.
             peer = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         except ValueError as error:
@@ -101,4 +103,7 @@ def prefer_vp8(transceiver: RTCRtpTransceiver) -> None:
 def description(sdp: str, kind: str) -> RTCSessionDescription:
     if len(sdp) > MAX_SDP:
         raise MediaError("bad-sdp", f"a session description of {len(sdp)} characters")
+    # RFC 8122, section 5: without one aiortc would neither connect nor fail
+    if "a=fingerprint:" not in sdp:
+        raise MediaError("bad-sdp", "a session description without a certificate's fingerprint")
     return RTCSessionDescription(sdp=sdp, type=kind)
