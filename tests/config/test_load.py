@@ -73,6 +73,8 @@ def test_elements_can_be_added_in_order_and_not_past_the_end(tmp_path: Path) -> 
     assert [s.id for s in settings.stream] == ["camera", *(f"extra-{n}" for n in range(1, 12))]
     found = problems(TEXT, tmp_path, {"DONGLED_STREAM__5__ID": "far"})
     assert "counted from 0" in found["stream.5.id"]
+    found = problems(TEXT, tmp_path, {"DONGLED_TRUST__ALLOW_VIEWERS__2": "far"})
+    assert "counted from 0" in found["trust.allow-viewers.2"]
     found = problems(TEXT, tmp_path, {"DONGLED_TERMINAL__NAME__INNER": "x"})
     assert "nothing inside" in found["terminal.name.inner"]
 
