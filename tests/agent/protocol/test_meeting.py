@@ -228,8 +228,8 @@ def test_ten_terminals_with_slow_tokens_hold_every_key_within_five_seconds() -> 
         assert callable(act)
         bus.at(start + 0.15 - bus.now, act)
 
-    bus._sign = lambda t, o, d: queue(t, lambda: original_sign(t, o, d))  # type: ignore[method-assign] # slower
-    bus._derive = lambda t, o, p: queue(t, lambda: original_derive(t, o, p))  # type: ignore[method-assign] # slower
+    bus._sign = lambda t, o, d: queue(t, lambda: original_sign(t, o, d))  # type: ignore[method-assign, assignment] # a slower token
+    bus._derive = lambda t, o, p: queue(t, lambda: original_derive(t, o, p))  # type: ignore[method-assign, assignment] # a slower token
     members = [bus.join(f"t{n}", CAMERA) for n in range(10)]
     bus.run(5)
     assert all_watch(members)

@@ -72,6 +72,7 @@ class Member:
         self._superseded_at: dict[bytes, float] = {}
         self._opened: dict[tuple[bytes, str], tuple[int, int]] = {}
         self._gone = False
+        self._ticked = float("-inf")
 
     # --- what the daemon says
 
@@ -138,6 +139,7 @@ class Member:
         """Do what is due. Call at ``next_tick()``, or whenever it is cheap."""
         if self._gone:
             return
+        self._ticked = now
         self._state.forget_old_epochs(now)
         for remote in list(self._state.remotes.values()):
             if now >= self._gone_at(remote):
@@ -160,8 +162,10 @@ class Member:
         if self._gone:
             return None
         parts = (self._introductions, self._publisher, self._subscriber, self._beacons)
-        remotes = (self._gone_at(remote) for remote in self._state.remotes.values())
-        soonest = min([*(part.next_tick() for part in parts), *remotes])
+        remotes = self._state.remotes.values()
+        times = [*(part.next_tick() for part in parts), *(self._gone_at(remote) for remote in remotes)]
+        nonces = (self._nonce_due(remote) for remote in remotes if not remote.nonce)
+        soonest = min([*times, *(at for at in nonces if at > self._ticked)])
         return None if soonest == float("inf") else soonest
 
     def take_effects(self) -> list[Effect]:

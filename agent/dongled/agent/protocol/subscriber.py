@@ -61,6 +61,7 @@ class Subscriber:
         self._state = state
         self._want = want
         self._requests = 0
+        self._ticked = float("-inf")
         self.feeds: dict[bytes, Feed] = {}
 
     # --- the roster
@@ -120,11 +121,13 @@ class Subscriber:
             times += [at for at, _, _ in feed.retiring]
             if feed.asked is not None:
                 times.append(feed.asked.again_at)
-            elif self._can_ask(feed, feed.ask_at):
+            elif feed.ask_at > self._ticked and self._can_ask(feed, feed.ask_at):
+                # Past its time it waits for a nonce, which no clock brings.
                 times.append(feed.ask_at)
         return min(times)
 
     def tick(self, now: float) -> None:
+        self._ticked = now
         for feed in self.feeds.values():
             self._retire(feed, now)
             asked = feed.asked
