@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from agent.sfu.fake_janus import FakeJanus, Listener, joined, settings
+from agent.sfu.fake_janus import FakeJanus, FakePeer, Listener, joined, settings
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.janus import connection as connection_module
 from dongled.agent.sfu.janus import transactions, wire
@@ -207,6 +207,18 @@ async def test_a_dead_bus_is_not_waited_for() -> None:
         async with joined(janus, Listener()):
             janus.links[0].gone()
         assert janus.channel[-1]["textroom"] == "join"
+
+
+async def test_a_loss_ends_what_waits_for_an_answer() -> None:
+    async with FakeJanus() as janus, joined(janus, Listener()) as room:
+        janus.script["publish"] = None
+        publishing = asyncio.create_task(room.publish("door", FakePeer()))
+        await janus.asked("publish")
+        await abort(janus)
+        with pytest.raises(SfuError) as caught:
+            async with asyncio.timeout(3):
+                await publishing
+        assert caught.value.reason == "sfu-gone"
 
 
 async def test_leaving_is_no_loss() -> None:

@@ -88,6 +88,11 @@ def test_what_is_no_id(value: object) -> None:
     refused(lambda: wire.integer({"id": value}, "id"))
 
 
+@pytest.mark.parametrize("value", ["", "x" * 11, "\ud800", 5, None, ["x"]])
+def test_what_is_no_text(value: object) -> None:
+    refused(lambda: wire.string({"x": value}, "x", 10))
+
+
 @pytest.mark.parametrize("value", ["", "x" * 11, "\ud800", "\x1b[2J", "a\nb", "\u202e", 5, None])
 def test_what_is_no_name(value: object) -> None:
     refused(lambda: wire.name({"x": value}, "x", 10))
