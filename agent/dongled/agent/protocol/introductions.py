@@ -36,7 +36,7 @@ class Introductions:
         self._searching = False
         self._gap = limits.ANNOUNCE_AGAIN
         self._retry: tuple[float, OwnEpoch, Callable[[float], None]] | None = None
-        self._doubled: set[bytes] = set()
+        self._doubled: set[str] = set()
 
     # --- my own announcement
 
@@ -95,9 +95,9 @@ class Introductions:
 
     # --- theirs
 
-    def ban(self, leaf: bytes) -> None:
-        """Two live sessions claim this certificate: neither is believed."""
-        self._doubled.add(leaf)
+    def ban(self, terminal: str) -> None:
+        """Two live sessions are this terminal's: neither is believed."""
+        self._doubled.add(terminal)
 
     def heard(self, signed: Signed, source: str, now: float) -> None:
         """Judge an announcement. Raises Refusal or PolicyRefused."""
@@ -145,11 +145,11 @@ class Introductions:
     def _acceptable(self, announce: Announce) -> None:
         if announce.session == self._state.session:
             raise Refusal("reflected", "my own announcement came back")
-        if self._state.own is not None and announce.leaf == self._state.own.party.leaf:
-            raise Refusal("own-certificate", "another session announces my certificate")
+        if self._state.own is not None and announce.terminal == self._state.own.announce.terminal:
+            raise Refusal("own-certificate", "another session announces itself as this terminal")
         self._state.check_ended(announce.session)
-        if announce.leaf in self._doubled:
-            raise Refusal("doubled-certificate", "two sessions were live under this certificate")
+        if announce.terminal in self._doubled:
+            raise Refusal("doubled-certificate", "two sessions of this terminal were live")
 
     def _heard_again(self, signed: Signed, announce: Announce, known: Remote, now: float) -> None:
         party = Party(announce.leaf, announce.session, announce.epoch)

@@ -323,7 +323,7 @@ class Member:
             return
         for other in list(self._state.remotes.values()):
             older = other.first_seen < remote.first_seen
-            if other is not remote and other.peer.leaf == remote.peer.leaf and older:
+            if other is not remote and other.peer.terminal == remote.peer.terminal and older:
                 self._state.end(other, "superseded")
                 self._remove(other, "superseded", now)
                 self._ghosts[other.session] = other
@@ -332,8 +332,8 @@ class Member:
     def _doubled(self, ghost: Remote, now: float) -> None:
         if now - self._superseded_at[ghost.session] < limits.LIVE or not ghost.live(now):
             raise Refusal("superseded", "a newer session of its certificate is live")
-        self._introductions.ban(ghost.peer.leaf)
-        for remote in [r for r in self._state.remotes.values() if r.peer.leaf == ghost.peer.leaf]:
+        self._introductions.ban(ghost.peer.terminal)
+        for remote in [r for r in self._state.remotes.values() if r.peer.terminal == ghost.peer.terminal]:
             self._state.end(remote, "doubled-certificate")
             self._remove(remote, "doubled-certificate", now)
         del self._ghosts[ghost.session], self._superseded_at[ghost.session]
