@@ -11,7 +11,10 @@ from typing import Protocol
 from dongled.agent.clock import boottime
 from dongled.agent.errors import AgentError
 from dongled.agent.journal import Journal
+from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
+from dongled.media.errors import MediaError
+from dongled.tokens.errors import TokenError
 
 # Full jitter: a fleet that lost its SFU together does not come back together.
 BACKOFF_FIRST = 0.5
@@ -52,7 +55,7 @@ class Meeting:
             self.session = self._open_session()
             try:
                 self.why = await self.session.run(self._joined)
-            except AgentError as error:
+            except (AgentError, CaptureError, MediaError, TokenError) as error:
                 self.why = f"{error} [{error.reason}]"
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
                 failures = 0

@@ -30,6 +30,26 @@ from dongled.agent.errors import AgentError
 MAX_CLIENTS = 32
 
 
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """User and group id of the process at the other end (SO_PEERCRED, unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, gid = cast(tuple[int, int, int], struct.unpack("3i", credentials))
+    return uid, gid
+
+
+def may_call(uid: int, gid: int, group: str | None) -> bool:
+    """Root, this process's own user and the members of ``group`` may; a supplementary group counts."""
+    if uid in (0, os.geteuid()):
+        return True
+    if group is None:
+        return False
+    try:
+        members = grp.getgrnam(group)
+        return gid == members.gr_gid or pwd.getpwuid(uid).pw_name in members.gr_mem
+    except KeyError:
+        return False
+
+
 class RefusingProtocol(VarlinkInterfaceServerProtocol):
     """Answers every call of somebody who may not call."""
 
@@ -40,11 +60,7 @@ class RefusingProtocol(VarlinkInterfaceServerProtocol):
 
 
 class ControlServer:
-    """The control socket at ``path``, for root, the daemon's own user and the members of ``group``.
-
-    Membership is taken from the connecting process's credentials (SO_PEERCRED, unix(7)) and the group
-    database, so that a supplementary group counts.
-    """
+    """The control socket at ``path``, for whom ``may_call`` lets in."""
 
     def __init__(self, path: Path, interface: ControlInterface, group: str | None = None) -> None:
         self._path = path
@@ -111,26 +127,11 @@ class ControlServer:
                 connection.close()
                 continue
             connection.setblocking(False)
-            if self._may_call(connection):
+            if may_call(*peer_of(connection), self._group):
                 protocol = VarlinkInterfaceServerProtocol(self._registry)
             else:
                 protocol = RefusingProtocol(self._registry)
             self._clients.add(VarlinkTransport(loop, connection, connection, protocol))
-
-    def _may_call(self, connection: socket.socket) -> bool:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _pid, uid, gid = cast(tuple[int, int, int], struct.unpack("3i", credentials))
-        if uid in (0, os.geteuid()):
-            return True
-        if self._group is None:
-            return False
-        group = grp.getgrnam(self._group)
-        if gid == group.gr_gid:
-            return True
-        try:
-            return pwd.getpwuid(uid).pw_name in group.gr_mem
-        except KeyError:
-            return False
 
     async def close(self) -> None:
         if self._accepting is not None:

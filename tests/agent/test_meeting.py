@@ -1,0 +1,96 @@
+"""A meeting is joined again after each loss, as a new session, and not faster and faster."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from dongled.agent import meeting as meeting_module
+from dongled.agent.errors import AgentError
+from dongled.agent.journal import LOG_INTERVAL, Journal
+from dongled.agent.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, Meeting
+from dongled.config.api import MeetingSettings
+from dongled.media.errors import MediaError
+
+SETTINGS = MeetingSettings.model_validate(
+    {"name": "demo", "room": "demo", "sfu": {"url": "ws://127.0.0.1:1"}}
+)
+
+
+class ScriptedSession:
+    """Joins or not, holds for some (injected) seconds, and ends as it was told."""
+
+    def __init__(
+        self, name: str, clock: list[float], outcome: str | Exception, joins: bool, holds: float
+    ) -> None:
+        self.name = name
+        self._clock, self._outcome, self._joins, self._holds = clock, outcome, joins, holds
+
+    async def run(self, joined: Callable[[], None]) -> str:
+        if self._joins:
+            joined()
+        self._clock[0] += self._holds
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+async def pauses_between(
+    monkeypatch: pytest.MonkeyPatch, script: list[tuple[str | Exception, bool, float]]
+) -> tuple[list[float], list[str], Meeting]:
+    """Runs the script; the longest pause that could have been before each next session, and their names."""
+    clock, pauses, names = [100.0], [], []
+    monkeypatch.setattr(meeting_module, "boottime", lambda: clock[0])
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == len(script):
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+
+    def open_session() -> ScriptedSession:
+        outcome, joins, holds = script[len(names)]
+        names.append(f"session-{len(names)}")
+        return ScriptedSession(names[-1], clock, outcome, joins, holds)
+
+    meeting = Meeting(SETTINGS, open_session, Journal("demo"))
+    with pytest.raises(asyncio.CancelledError):
+        await meeting.run()
+    return pauses, names, meeting
+
+
+async def test_each_try_is_a_new_session_and_pauses_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = AgentError("unauthorized", "no")
+    pauses, names, meeting = await pauses_between(monkeypatch, [(refused, False, 0.0)] * 7)
+    assert pauses == [min(BACKOFF_MOST, BACKOFF_FIRST * 2**n) for n in range(7)]
+    assert len(set(names)) == 7
+    assert (meeting.state, meeting.why) == ("waiting", "no [unauthorized]")
+
+
+async def test_a_session_that_held_starts_the_backoff_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = ("lost", True, SETTLED / 2)
+    long = ("lost", True, SETTLED * 2)
+    pauses, _, _ = await pauses_between(monkeypatch, [short, short, long, short])
+    assert pauses == [BACKOFF_FIRST, BACKOFF_FIRST * 2, BACKOFF_FIRST, BACKOFF_FIRST * 2]
+
+
+async def test_any_rooms_error_is_survived_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, meeting = await pauses_between(monkeypatch, [(MediaError("bad-sdp", "what?"), False, 0.0)])
+    assert meeting.why == "what? [bad-sdp]"
+    assert meeting.joined_at is None
+
+
+def test_a_flood_of_refusals_is_counted_in_full_and_logged_once_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal = Journal("demo")
+    for number in range(1000):
+        journal.refusal("quota", "too many", "evil\nsource", number * LOG_INTERVAL / 500)
+    assert journal.refused == {"quota": 1000}
+    assert 2 <= len(caplog.records) <= 3
+    assert "\n" not in caplog.records[0].getMessage()
