@@ -234,6 +234,9 @@ async def test_a_stream_survives_its_peer_connection() -> None:
     await made.shown(5)
     await made.publication.close()
     await made.subscription.close()
+    encoded, captured = made.out.stats().frames_encoded, made.out.stats().frames_captured
+    await until(lambda: made.out.stats().frames_captured > captured + 5)
+    assert made.out.stats().frames_encoded <= encoded + 1, "nobody takes them"
     shown = len(made.kept.pictures)
     made.publication = Publication(made.out, NO_SERVERS)
     made.subscription = Subscription(made.inbound, NO_SERVERS)
