@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -68,11 +68,13 @@ def test_an_import_against_the_rules_is_found(tmp_path: Path, module: str, line:
 
 
 def test_help_is_quick() -> None:
+    """Processor time, best of three: on a busy machine a clock on the wall measures the others."""
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run(BIN / "dongled", "--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 0.3
 
 
