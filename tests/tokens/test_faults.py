@@ -238,6 +238,15 @@ async def test_a_worker_ignores_ctrl_c_and_leaves_no_core(opened: OpenedToken) -
     assert core[4:6] == ["0", "0"]
 
 
+def test_a_worker_can_be_neither_dumped_nor_traced() -> None:
+    get_dumpable = 3
+    code = (
+        "import ctypes, os; from dongled.tokens.worker.process import harden; harden(os.getppid());"
+        f"raise SystemExit(10 + ctypes.CDLL(None).prctl({get_dumpable}, 0, 0, 0, 0))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 10
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [

@@ -162,6 +162,26 @@ async def test_what_the_ledger_makes_of_a_failure(error: TokenError, later: str,
     assert await fare(tried, None) == after_success
 
 
+async def test_the_ledger_lets_one_try_at_a_time() -> None:
+    ledger, trying, told = MemoryLedger(), asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        async with ledger.attempt("serial", ("v",), "a test"):
+            trying.set()
+            await told.wait()
+            raise ModuleFault("PinIncorrect", "")
+
+    one = asyncio.create_task(first())
+    await trying.wait()
+    two = asyncio.create_task(fare(ledger, None))
+    assert await fare(ledger, None, "another") == "accepted"
+    done, _ = await asyncio.wait([two], timeout=0.05)
+    assert not done
+    told.set()
+    assert await two == "pin-refused-before"
+    assert isinstance((await asyncio.gather(one, return_exceptions=True))[0], ModuleFault)
+
+
 @pytest.mark.parametrize("right", [True, False])
 async def test_no_pin_shows_anywhere(
     token: SoftToken, right: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]

@@ -18,7 +18,11 @@ CLOSE_GRACE = 2.0
 
 
 class WorkerLink:
-    """A running worker whose module is loaded. Not for concurrent use."""
+    """A running worker whose module is loaded.
+
+    Not for concurrent use; once a request was cancelled, for nothing but ``close`` and ``kill``, since the
+    answer to it would be taken for that to the next.
+    """
 
     def __init__(
         self,
@@ -96,10 +100,6 @@ class WorkerLink:
         except WireError as error:
             await self.kill()
             raise WorkerLost(str(error)) from None
-        except asyncio.CancelledError:
-            # The answer may still come, and would be taken for that of the next request.
-            self._process_kill()
-            raise
         match answer:
             case {"id": answered, "ok": result} if answered == request:
                 return result
@@ -120,13 +120,10 @@ class WorkerLink:
             await self.kill()
 
     async def kill(self) -> None:
-        self._process_kill()
-        self._writer.close()
-        await self._process.wait()
-
-    def _process_kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
+        self._writer.close()
+        await self._process.wait()
 
     def _exit(self) -> str:
         code = self._process.returncode
