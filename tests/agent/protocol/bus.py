@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from dongled.agent.policy.api import CheckedCertificate, PolicyRefused
+from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused
 from dongled.agent.protocol import cbor
 from dongled.agent.protocol.api import (
     Alarm,
@@ -101,6 +101,16 @@ class AllowAll:
         self._judge(f"view-{stream}", identity.subject)
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """Certificates of the real kind, and a policy that reads them."""
+
+    terminal: str
+    chain: Sequence[bytes]
+    data_chain: Sequence[bytes]
+    policy: Policy
+
+
 @dataclass
 class Terminal:
     """A member, its token, and what the daemon around it would know."""
@@ -164,16 +174,18 @@ class Bus:
         data_chain: Sequence[bytes] = (b"data certificate",),
         suite: int = 5,
         start: bool = True,
+        credentials: Credentials | None = None,
     ) -> Terminal:
         token, policy = token or SoftToken(), policy or AllowAll()
+        shown = credentials or Credentials(f"urn:uuid:{name}", [certificate(name, token)], data_chain, policy)
         member = Member(
             meeting=meeting,
-            terminal=f"urn:uuid:{name}",
-            identity_chain=[certificate(name, token)],
+            terminal=shown.terminal,
+            identity_chain=shown.chain,
             data_point=point_of(token.data),
-            data_chain=data_chain,
+            data_chain=shown.data_chain,
             streams=streams,
-            policy=policy,
+            policy=shown.policy,
             suite=suite,
             random=self.rng.randbytes,
             want=want,

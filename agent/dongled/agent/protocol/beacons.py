@@ -93,7 +93,7 @@ class Beacons:
         # 2.
         remote = self._state.remotes.get(presence.session) or ghosts.get(presence.session)
         if remote is None:
-            self._state.check_ended(presence.session)
+            self._state.check_known_bad(presence.session)
         if remote is None or presence.epoch > remote.epoch.party.epoch:
             raise UnknownSender(presence.session, "a beacon without an announcement")
         if presence.epoch < remote.epoch.party.epoch:

@@ -106,7 +106,13 @@ class Introductions:
         known = self._state.remotes.get(announce.session)
         if known is not None and announce.epoch <= known.epoch.party.epoch:
             return self._heard_again(signed, announce, known, now)
-        identity, peer, epoch = verify_announcement(signed, announce, self._state.meeting, self._state.policy)
+        try:
+            identity, peer, epoch = verify_announcement(
+                signed, announce, self._state.meeting, self._state.policy
+            )
+        except PolicyRefused as error:
+            self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
+            raise
         may_publish = bool(peer.streams)
         if may_publish:
             try:
@@ -152,10 +158,7 @@ class Introductions:
             raise Refusal("doubled-certificate", "two sessions of this terminal were live")
 
     def _heard_again(self, signed: Signed, announce: Announce, known: Remote, now: float) -> None:
-        party = Party(announce.leaf, announce.session, announce.epoch)
-        ctx = context("announce", announce.meeting, party, announce.suites)
-        digest = hashlib.sha256(signed.structure(ctx)).digest()
-        if digest != known.epoch.party.announcement:
+        if _digest(signed, announce) != known.epoch.party.announcement:
             raise Refusal("stale-epoch", f"epoch {announce.epoch}, {known.epoch.party.epoch} is known")
         # It lacks my announcement or a nonce.
         if not known.knows_me:
@@ -186,6 +189,13 @@ class Introductions:
         payload = Welcome(remote.epoch.party.announcement, self._state.nonces.issue(now, remote.session))
         message, _ = me.sign("welcome", payload.encode(), me.context("welcome", remote.epoch.party))
         self._state.broadcast("welcome", message)
+
+
+def _digest(signed: Signed, announce: Announce) -> bytes:
+    """The hash that this announcement claims to have."""
+    party = Party(announce.leaf, announce.session, announce.epoch)
+    ctx = context("announce", announce.meeting, party, announce.suites)
+    return hashlib.sha256(signed.structure(ctx)).digest()
 
 
 class EarlyMessages:

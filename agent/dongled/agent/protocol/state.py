@@ -51,6 +51,7 @@ class State:
         self.nonces = Nonces(random)
         self.remotes: dict[bytes, Remote] = {}
         self._ended: OrderedDict[bytes, str] = OrderedDict()
+        self._turned_away: OrderedDict[bytes, str] = OrderedDict()
         self.counters = Counters()
         self.effects: list[Effect] = []
         self._own: list[tuple[OwnEpoch, float]] = []
@@ -95,7 +96,7 @@ class State:
             epoch = remote.epoch_of(announcement, now)
             if epoch is not None:
                 return remote, epoch
-        self.check_ended(announcement)
+        self.check_known_bad(announcement)
         raise UnknownSender(announcement, "signed under an announcement that is not here")
 
     # --- sessions that are over
@@ -107,10 +108,23 @@ class State:
         while len(self._ended) > limits.TOMBSTONES:
             self._ended.popitem(last=False)
 
-    def check_ended(self, key: bytes) -> None:
+    def turn_away(self, session: bytes, announcement: bytes, reason: str) -> None:
+        """The policy refused this announcement: what follows under it is neither kept nor asked about."""
+        for key in (session, announcement):
+            self._turned_away[key] = reason
+        while len(self._turned_away) > limits.TOMBSTONES:
+            self._turned_away.popitem(last=False)
+
+    def check_ended(self, session: bytes) -> None:
+        """Raises Refusal for a session that is over."""
+        if session in self._ended:
+            raise Refusal("session-ended", f"it has ended: {self._ended[session]}")
+
+    def check_known_bad(self, key: bytes) -> None:
         """``key`` is a session or an announcement's hash. Raises Refusal."""
-        if key in self._ended:
-            raise Refusal("session-ended", f"it has ended: {self._ended[key]}")
+        self.check_ended(key)
+        if key in self._turned_away:
+            raise Refusal("announcement-refused", self._turned_away[key])
 
     # --- effects
 

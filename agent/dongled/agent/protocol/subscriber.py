@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dongled.agent.protocol import limits, sealing
 from dongled.agent.protocol.api import OpenWith, Peer, StopOpening, Stream
 from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, NewKey, Refuse, Rekey, Request, Sealed
 from dongled.agent.protocol.own import OwnEpoch
@@ -327,7 +328,7 @@ class Subscriber:
     def _unseal(self, new: NewKey, kek: bytes, ctx: bytes, key_seq: int, size: int) -> GrantedKey:
         base_key = unwrap(kek, new.sealed, key_aad(ctx, key_seq, new.kid), "key-seal")
         if len(base_key) != size:
-            raise Refusal("malformed-rekey", "base key")
+            raise Reader("rekey").fail("base key")
         return GrantedKey(new.stream, new.kid, new.commit, base_key)
 
     # --- keys

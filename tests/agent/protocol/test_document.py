@@ -1,0 +1,57 @@
+"""docs/protocol.md names every reason and alarm that the code gives, and none that it does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dongled.agent.protocol import cose, limits
+
+ROOT = Path(__file__).parents[3]
+CODE = "".join(path.read_text() for path in (ROOT / "agent/dongled/agent/protocol").glob("*.py"))
+PAGE = (ROOT / "docs/protocol.md").read_text()
+
+# Raised and caught within a module: it never becomes an event.
+INSIDE = {"link-unknown"}
+
+
+def test_every_reason_is_listed() -> None:
+    table = PAGE[PAGE.index("## Reasons") :]
+    listed = set(re.findall(r"`([a-z0-9-]+)`", table))
+    given = set(re.findall(r'Refusal\(\s*"([a-z0-9-]+)"', CODE)) - INSIDE
+    given |= set(re.findall(r'super\(\).__init__\("([a-z-]+)"', CODE))
+    given |= set(re.findall(r'"((?:link|key)-seal)"', CODE))
+    given |= set(re.findall(r'\.alarm\(\s*"([a-z-]+)"', CODE))
+    assert len(given) > 40
+    assert given - listed == set()
+    kinds = {f"-{kind}" for kind in {*cose.KINDS, "keys"}}
+    assert {reason for reason in listed if not reason.startswith("-")} - given == {
+        "malformed-announce",
+        "status",
+    }
+    assert {reason for reason in listed if reason.startswith("-")} == kinds - {"-announce"}
+
+
+def test_every_type_is_described() -> None:
+    for kind in cose.KINDS:
+        assert f"### {kind}\n" in PAGE
+        assert f'"{kind}"' in PAGE
+
+
+def test_the_sizes_are_the_code_s() -> None:
+    assert limits.BEACON == 7.0
+    for text in (
+        f"{limits.MESSAGE:,} bytes",
+        f"more than\n{limits.CBOR_DEPTH} levels",
+        f"(1..{limits.CERTIFICATE})",
+        f"[0*{limits.STREAMS} [stream-id",
+        f"{limits.PEERS} terminals in a meeting",
+        f"at most {limits.SKIP} positions ahead",
+        f"until {limits.LIVE:.0f} s after",
+        f"{limits.QUOTA_BURST:.0f} messages at once and {limits.QUOTA_RATE:.0f} a second",
+        f"the last {limits.REKEYS_KEPT} are kept",
+        f"together {limits.BATCH * 1000:.0f} ms after",
+        f"key frame, {limits.SWITCH * 1000:.0f} ms later",
+        f"bstr .size {limits.XWING_PUBLIC}",
+    ):
+        assert text in PAGE, text
