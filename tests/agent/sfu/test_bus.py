@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,7 @@ def test_arrives_whole_in_any_order_of_its_parts(size: int) -> None:
     assert results == [None] * (len(packets) - 1) + [message]
 
 
+@hypothesis.settings(deadline=None)
 @given(st.binary(min_size=1, max_size=MAX_MESSAGE), st.binary(min_size=1, max_size=MAX_MESSAGE))
 def test_two_messages_of_one_source_may_interleave(one: bytes, other: bytes) -> None:
     reassembler = Reassembler()
@@ -125,6 +127,7 @@ CHUNKS = st.binary(max_size=60).map(lambda body: packet(b"\2" + body))
 PACKETS = st.text() | st.binary(max_size=200).map(packet) | CHUNKS
 
 
+@hypothesis.settings(deadline=None)
 @given(PACKETS)
 def test_garbage_is_refused_or_a_message_never_a_crash(text: str) -> None:
     with contextlib.suppress(BusRefused):

@@ -202,10 +202,13 @@ async def test_a_loss_is_told_once(cause: Callable[[FakeJanus], Any], reason: st
         assert listener.told == [("lost", reason)]
 
 
-async def test_a_dead_bus_is_not_waited_for() -> None:
+@pytest.mark.parametrize("cause", [close_bus, abort])
+async def test_a_dead_bus_is_not_waited_for(cause: Callable[[FakeJanus], Any]) -> None:
     async with FakeJanus() as janus:
-        async with joined(janus, Listener()):
-            janus.links[0].gone()
+        listener = Listener()
+        async with joined(janus, listener):
+            await cause(janus)
+            await listener.wait(1)
         assert janus.channel[-1]["textroom"] == "join"
 
 

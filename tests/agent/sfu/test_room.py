@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ async def test_a_missing_room_is_made_as_the_meeting_is() -> None:
             assert len(body["secret"]) > 20
         assert text["secret"] != video["secret"]
         assert janus.channel[0]["pin"] == "1234"
+        assert janus.channel[0]["history"] is False, "old messages could only be replays"
 
 
 async def test_a_plain_meeting_has_no_bus() -> None:
@@ -123,14 +125,19 @@ async def test_rooms_with_numbers() -> None:
             assert listener.told == [("published", Feed("9", "door", "vp8", True))]
 
 
-async def test_a_room_of_digits_where_rooms_have_names() -> None:
+@pytest.mark.parametrize(
+    ("room", "tried"),
+    [("1234", [1234, "1234"]), ("007", ["007"]), ("0", ["0"]), (str(1 << 63), [str(1 << 63)])],
+)
+async def test_a_room_of_digits_where_rooms_have_names(room: str, tried: list[int | str]) -> None:
     def exists(message: dict[str, Any]) -> dict[str, Any]:
-        return {"exists": True} if message["body"]["room"] == "1234" else plugin_error(430)
+        return {"exists": True} if message["body"]["room"] == room else plugin_error(430)
 
     async with FakeJanus() as janus:
         janus.script["exists"] = exists
-        async with joined(janus, Listener(), room="1234", encrypted=False):
-            assert janus.bodies("join")[0]["room"] == "1234"
+        async with joined(janus, Listener(), room=room, encrypted=False):
+            assert [body["room"] for body in janus.bodies("exists")] == tried
+            assert janus.bodies("join")[0]["room"] == room
 
 
 # --- feeds ------------------------------------------------------------------------------------------
@@ -219,6 +226,7 @@ async def test_invented_feeds_are_limited() -> None:
         assert listener.told[-1] == ("gone", "f0")
 
 
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(
     st.lists(
         st.dictionaries(
@@ -500,6 +508,7 @@ async def test_what_cannot_be_broadcast(size: int, reason: str) -> None:
         assert [m["textroom"] for m in janus.channel] == ["join"]
 
 
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(
     st.text(max_size=50)
     | VALUES.map(json.dumps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,6 +218,7 @@ def test_outstanding_requests_are_limited() -> None:
 KINDS = st.sampled_from(["ack", "success", "event", "error", "timeout", "hangup", "webrtcup", ""])
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.lists(
         st.text(max_size=50)

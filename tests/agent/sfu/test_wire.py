@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,12 +61,14 @@ def test_as_deep_as_allowed() -> None:
     assert wire.read_object('{"a":' * depth + "1" + "}" * depth)
 
 
+@hypothesis.settings(deadline=None)
 @given(st.text() | VALUES.map(json.dumps))
 def test_reading_never_crashes(text: str) -> None:
     with contextlib.suppress(SfuError):
         assert isinstance(wire.read_object(text), dict)
 
 
+@hypothesis.settings(deadline=None)
 @given(VALUES)
 def test_fields_have_their_type_or_are_refused(value: Any) -> None:
     message = {"x": value}

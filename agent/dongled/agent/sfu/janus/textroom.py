@@ -58,7 +58,6 @@ class TextRoom:
         self._waiting: dict[str, asyncio.Future[wire.Json]] = {}
         self._count = 0
         self._joined = False
-        self._closing = False
 
     async def open(self, member: str) -> None:
         """Create the room where it is missing and allowed, and enter it as ``member``. Raises SfuError."""
@@ -107,7 +106,6 @@ class TextRoom:
 
     async def leave(self) -> None:
         """Leave the room in a second, and raise nothing that a dead SFU could cause."""
-        self._closing = True
         if self._joined:
             with contextlib.suppress(SfuError, TimeoutError):
                 async with asyncio.timeout(LEAVE_WITHIN):
@@ -148,8 +146,7 @@ class TextRoom:
 
     def _on_closed(self) -> None:
         self._joined = False
-        if not self._closing:
-            self._lost("bus-closed")
+        self._lost("bus-closed")
 
     def _on_text(self, text: str) -> None:
         try:
