@@ -27,7 +27,7 @@ def _module_option(function: Command) -> Command:
         "--module",
         required=True,
         metavar="PATH",
-        envvar="DONGLED_TOKEN_MODULE",
+        envvar="DONGLED_TOKEN__MODULE",
         help="The token's PKCS#11 module (a shared library).",
     )(function)
 
