@@ -504,6 +504,16 @@ def test_a_rekey_whose_wraps_are_swapped_does_not_move_the_link(meeting: Meeting
     meeting.still_fine()
 
 
+@pytest.mark.property("P11")
+def test_a_welcome_in_another_s_name(meeting: Meeting) -> None:
+    camera = forge.epoch_of(meeting.camera)
+    payload = cbor.encode({"to": forge.party_of(meeting.viewer).announcement, "nonce": bytes(16)})
+    ctx = camera.context("welcome", forge.party_of(meeting.viewer))
+    forged = forge.sign("welcome", payload, meeting.insider, ctx, claim=camera.digest)
+    assert meeting.give(meeting.viewer, forged) == "signature"
+    assert meeting.viewer.member._state.remotes[meeting.camera.session].nonce != bytes(16)
+
+
 @pytest.mark.property("P6")
 def test_a_leave_in_another_s_name(meeting: Meeting) -> None:
     viewer = forge.epoch_of(meeting.viewer)
@@ -658,4 +668,5 @@ def test_the_roster_is_bounded_and_makes_room_only_at_the_unproven_s_cost() -> N
     peers = meeting.camera.member.peers(meeting.bus.now)
     assert len(peers) == 63
     assert {p.peer.subject for p in peers if p.live} == {"viewer", "insider"}
+    assert all(p.same_roster for p in peers if p.live), "ghosts count for nothing"
     meeting.still_fine()

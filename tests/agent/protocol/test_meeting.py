@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agent.protocol.bus import CAMERA, Bus, Terminal, all_watch, kind_of
+from dongled.agent.errors import AgentError
 from dongled.agent.protocol.api import Broadcast, SealWith, Stream
 from dongled.agent.protocol.cose import TOKEN_SIGNED
 
@@ -372,3 +375,22 @@ def test_only_announcements_and_beacons_need_the_token() -> None:
     bus.run(30)
     token_signed = [m for _, who, m in bus.log if who is camera and kind_of(m) in TOKEN_SIGNED]
     assert len(set(token_signed)) == camera.token.counts["sign"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"meeting": ""},
+        {"meeting": "m" * 256},
+        {"suite": 3},
+        {"data_chain": [b"c"] * 5},
+        {"data_chain": [b"c" * 8193]},
+        {"streams": [Stream("same", "vp8")] * 2},
+        {"streams": [Stream(f"s{n}", "vp8") for n in range(9)]},
+    ],
+)
+def test_what_others_would_refuse_is_not_announced(how: dict[str, Any]) -> None:
+    with pytest.raises(AgentError) as caught:
+        Bus().join("camera", **how)
+    assert caught.value.reason == "not-announceable"
+    assert caught.value.hint

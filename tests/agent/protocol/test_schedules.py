@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.protocol.bus import CAMERA, Bus, Terminal, all_watch
+from agent.protocol.bus import CAMERA, Bus, Terminal, all_watch, kind_of
 
 HARMLESS = {
     "nonce-not-outstanding",
@@ -108,8 +108,6 @@ def test_a_lost_message_of_any_kind_is_made_good_within_seconds(seed: int) -> No
 
 @pytest.mark.parametrize("victim", ["announce", "welcome", "request", "grant", "rekey", "presence"])
 def test_the_loss_of_the_first_of_each_kind_costs_a_beacon_at_most(victim: str) -> None:
-    from agent.protocol.bus import kind_of
-
     bus = Bus()
     camera = bus.join("camera", CAMERA)
     bus.run(2)
@@ -170,3 +168,72 @@ def test_a_storm_of_joins_and_leaves_ends_with_one_way_video_for_nobody() -> Non
     assert here
     assert all(viewer.can_watch(camera) for viewer in here)
     invariants(bus)
+
+
+def test_a_rekey_that_overtakes_its_grant_waits_for_it() -> None:
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(1)
+    viewer = bus.join("viewer")
+
+    def delay_the_grant(sender: Terminal, receiver: Terminal, message: bytes) -> list[bytes]:
+        if kind_of(message) != "grant" or receiver is not viewer:
+            return [message]
+        bus.at(0.55, lambda: bus.deliver(viewer, message))
+        return []
+
+    bus.interfere = delay_the_grant
+    bus.run(0.1)
+    bus.join("another")
+    bus.run(0.9)
+    assert viewer.can_watch(camera)
+    assert {key.kid for key in viewer.ever_opened} >= {camera.seals["camera"][-1].kid}
+    assert viewer.member.counters.sent["request"] == 1
+    assert viewer.token.counts["derive"] == 1
+
+
+def test_a_lost_rekey_costs_one_request_and_no_derive() -> None:
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(1)
+    viewer = bus.join("viewer")
+    bus.run(2)
+    bus.interfere = lambda s, r, m: [] if kind_of(m) == "rekey" and r is viewer else [m]
+    bus.join("another")
+    bus.run(2)
+    bus.interfere = lambda s, r, m: [m]
+    assert not viewer.can_watch(camera)
+    bus.run(20)
+    assert viewer.can_watch(camera)
+    assert viewer.member.counters.sent["request"] == 2
+    assert viewer.token.counts["derive"] == 1
+
+
+def test_a_welcome_that_overtakes_its_announcement_is_kept() -> None:
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(1)
+
+    def delay_announcements(sender: Terminal, receiver: Terminal, message: bytes) -> list[bytes]:
+        if sender is not camera or kind_of(message) != "announce":
+            return [message]
+        bus.at(0.2, lambda: bus.deliver(receiver, message))
+        return []
+
+    bus.interfere = delay_announcements
+    viewer = bus.join("viewer")
+    bus.run(0.26)
+    assert viewer.can_watch(camera)
+    assert sum(kind_of(m) == "welcome" for _, who, m in bus.log if who is camera) == 1
+
+
+def test_two_that_arrive_together_wait_for_nothing() -> None:
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(2)
+    first = bus.join("first")
+    bus.run(0.1)
+    second = bus.join("second")
+    bus.run(0.7)
+    assert first.can_watch(camera)
+    assert second.can_watch(camera)

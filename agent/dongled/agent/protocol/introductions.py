@@ -58,8 +58,8 @@ class Introductions:
         self._state.sign(epoch.digest, done, failed)
 
     def introduce(self, now: float) -> None:
-        """Somebody does not know me: announce again, at most once a second."""
-        self._schedule(self._announced_at + limits.ANNOUNCE_AGAIN, now)
+        """Somebody does not know me: announce again, at most once in 250 ms."""
+        self._schedule(self._announced_at + limits.INTRODUCE_AGAIN, now)
 
     def search(self, now: float) -> None:
         """I miss an announcement or a nonce; mine makes them send it. Ever less often, while in vain."""
@@ -99,13 +99,14 @@ class Introductions:
         """Two live sessions are this terminal's: neither is believed."""
         self._doubled.add(terminal)
 
-    def heard(self, signed: Signed, source: str, now: float) -> None:
-        """Judge an announcement. Raises Refusal or PolicyRefused."""
+    def heard(self, signed: Signed, source: str, now: float) -> Remote:
+        """Judge an announcement; returns whose it is. Raises Refusal or PolicyRefused."""
         announce = Announce.parse(signed.payload)
         self._acceptable(announce)
         known = self._state.remotes.get(announce.session)
         if known is not None and announce.epoch <= known.epoch.party.epoch:
-            return self._heard_again(signed, announce, known, now)
+            self._heard_again(signed, announce, known, now)
+            return known
         try:
             identity, peer, epoch = verify_announcement(
                 signed, announce, self._state.meeting, self._state.policy
@@ -136,7 +137,8 @@ class Introductions:
         # Welcome first: to its answer, my announcement alone would leave it without a nonce.
         self._admitted(remote, may_publish, now)
         self.introduce(now)
-        return self._welcome(remote, now)
+        self._welcome(remote, now)
+        return remote
 
     def welcomed(self, signed: Signed, now: float) -> Remote:
         """Judge a welcome: a nonce for me from a terminal that I know. Raises Refusal."""

@@ -30,7 +30,7 @@ class Member:
 
     ``identity_chain`` and ``data_chain`` are DER certificates, leaf first (the latter may be empty: the key
     then counts as software); ``data_point`` is 65 bytes of uncompressed SEC1. ``want`` is asked once for
-    each announced stream. Raises ValueError-like Refusal where the arguments break the protocol's limits.
+    each announced stream. Raises AgentError, ``not-announceable``, for what every peer would refuse.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Member:
     def _dispatch(self, signed: Signed, source: str, now: float) -> None:
         match signed.kind:
             case "announce":
-                self._introductions.heard(signed, source, now)
+                self._take_early(self._introductions.heard(signed, source, now), now)
             case "welcome" if self._state.own is not None:
                 self._subscriber.nonce_heard(self._introductions.welcomed(signed, now), now)
             case "presence" if self._state.own is not None:
@@ -264,6 +264,11 @@ class Member:
                 self._subscriber.rekey(signed, now)
             case "leave":
                 self._leave(signed, now)
+
+    def _take_early(self, remote: Remote, now: float) -> None:
+        for key in (remote.epoch.party.announcement, remote.session):
+            for source, message in self._early.take(key, now):
+                self._receive(source, message, now)
 
     def _presence(self, signed: Signed, source: str, now: float) -> None:
         remote = self._beacons.heard(signed, source, now, self._ghosts)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from dongled.agent.errors import AgentError
 from dongled.agent.protocol import cose
 from dongled.agent.protocol.api import Stream
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.messages import Announce
+from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.sealing import XWingKey
 
 
@@ -61,7 +63,10 @@ def new_epoch(
     previous: bytes,
     lifetime: int,
 ) -> OwnEpoch:
-    """Fresh S and X-Wing keys, and the announcement that awaits the token's signature."""
+    """Fresh S and X-Wing keys, and the announcement that awaits the token's signature.
+
+    Raises AgentError, ``not-announceable``.
+    """
     signing, sealing = Ed25519PrivateKey.generate(), XWingKey.generate()
     leaf = hashlib.sha256(chain[0]).digest()
     announce = Announce(
@@ -80,8 +85,14 @@ def new_epoch(
         lifetime=lifetime,
     )
     payload, protected = announce.encode(), cose.token_header(chain)
-    # The machine keeps to what it would accept from others.
-    Announce.parse(payload)
+    try:
+        Announce.parse(cose.parse(cose.envelope("announce", protected, payload, bytes(64))).payload)
+    except Refusal as refusal:
+        raise AgentError(
+            "not-announceable",
+            f"every other terminal would refuse this announcement ({refusal})",
+            "see the limits in docs/protocol.md: names, streams, certificates and their number",
+        ) from None
     ctx = context("announce", meeting, Party(leaf, session, number), announce.suites)
     digest = hashlib.sha256(cose.structure("announce", protected, payload, ctx)).digest()
     return OwnEpoch(
