@@ -26,6 +26,7 @@ from dongled.media.frames import FrameOpener
 from dongled.media.held import HeldFrames
 from dongled.media.jitter import ReceivedFrame
 from dongled.media.keyring import UnknownKey
+from dongled.media.rate import Rate
 from dongled.media.rules import rule_for
 from dongled.media.vp8 import is_key_frame
 
@@ -50,7 +51,8 @@ class InboundStats:
     counts opened frames that were not shown: ``no-keyframe`` (after a gap), ``late`` (out of order),
     ``queue-full``, ``held-too-long``, and what a decoder refused. ``first_opened_at`` is the first frame
     opened (in a plain stream: received), ``first_frame_at`` the first that went to the sinks; ``last`` is
-    the highest (KID, CTR) opened.
+    the highest (KID, CTR) opened. ``bitrate`` (bit/s) and ``fps`` are of the frames opened in the last two
+    seconds.
     """
 
     frames_received: int = 0
@@ -65,6 +67,8 @@ class InboundStats:
     first_opened_at: float | None = None
     first_frame_at: float | None = None
     last: tuple[int, int] | None = None
+    bitrate: float = 0.0
+    fps: float = 0.0
 
     @property
     def frames_failed(self) -> int:
@@ -132,6 +136,7 @@ class InboundStream:
         self._overflowed = False
         self._closed = False
         self._stats = InboundStats()
+        self._rate = Rate()
         self._failed: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name=f"decode-{context.stream}", daemon=True)
@@ -179,8 +184,11 @@ class InboundStream:
 
     def stats(self) -> InboundStats:
         with self._condition:
+            fps, bitrate = self._rate.read(self._clock())
             return replace(
                 self._stats,
+                fps=fps,
+                bitrate=bitrate,
                 failed=dict(self._failed),
                 skipped=dict(self._skipped),
                 held=len(self._held),
@@ -253,6 +261,7 @@ class InboundStream:
     def _in_order(self, opened: _Opened) -> None:
         with self._condition:
             self._count(frames_opened=1)
+            self._rate.add(len(opened.data), opened.arrival.at)
             if self._stats.first_opened_at is None:
                 self._stats = replace(self._stats, first_opened_at=self._clock())
         if opened.position is None:

@@ -13,6 +13,7 @@ from dongled.media.api import Picture, PictureSource, StreamContext
 from dongled.media.encoder import Vp8Encoder
 from dongled.media.errors import MediaError
 from dongled.media.frames import FrameSealer
+from dongled.media.rate import Rate
 from dongled.media.vp8 import is_key_frame
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ FORCED_EVERY = 1.0
 """Seconds between key frames on request: viewers without a key ask without end."""
 
 _READ_TIMEOUT = 0.2
-_RATE_WINDOW = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +56,6 @@ class OutboundStats:
     drops: Mapping[str, int] = field(default_factory=dict)
     bitrate: float = 0.0
     fps: float = 0.0
-
-
-class _Rate:
-    """Frames and bits a second over the last two seconds."""
-
-    def __init__(self) -> None:
-        self._sent: deque[tuple[float, int]] = deque()
-
-    def add(self, size: int, now: float) -> None:
-        self._sent.append((now, size))
-        self._forget(now)
-
-    def read(self, now: float) -> tuple[float, float]:
-        self._forget(now)
-        if len(self._sent) < 2:
-            return 0.0, 0.0
-        # The oldest frame only marks where the interval begins.
-        span = now - self._sent[0][0]
-        size = sum(size for _, size in self._sent) - self._sent[0][1]
-        return (len(self._sent) - 1) / span, 8 * size / span
-
-    def _forget(self, now: float) -> None:
-        while self._sent and now - self._sent[0][0] > _RATE_WINDOW:
-            self._sent.popleft()
 
 
 class OutboundStream:
@@ -116,7 +92,7 @@ class OutboundStream:
         self._forced_at = float("-inf")
         self._stats = OutboundStats()
         self._drops: Counter[str] = Counter()
-        self._rate = _Rate()
+        self._rate = Rate()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"encode-{context.stream}", daemon=True)
 
