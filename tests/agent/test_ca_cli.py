@@ -32,7 +32,7 @@ def ok(result: Result) -> Any:
 def dongled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dongled:
     for name, value in configure(tmp_path).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DONGLED_TOKEN_MODULE", find_module())
+    monkeypatch.setenv("DONGLED_TOKEN__MODULE", find_module())
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
@@ -88,7 +88,7 @@ def test_from_blank_tokens_to_a_terminal_that_is_believed(
                 *terminal,
                 "--subject",
                 "CN=door",
-                "--out",
+                "--output",
                 f"{role}.csr",
                 "--json",
             )
@@ -175,7 +175,7 @@ def test_without_a_root_nothing_is_issued(
     authority = token("authority")
     ok(dongled("token", "keygen", "--role", "identity", *authority, "--json"))
     ok(dongled("token", "keygen", "--role", "ca", *authority, "--json"))
-    request = ["--role", "identity", "--subject", "CN=x", "--out", "csr", "--json"]
+    request = ["--role", "identity", "--subject", "CN=x", "--output", "csr", "--json"]
     ok(dongled("token", "csr", *authority, *request))
     wanted = ["--csr", "csr", "--assurance", "software", "--kind", "identity", "--role", "viewer"]
     result = dongled("ca", "issue", *authority, *wanted, "--output", "leaf.pem")

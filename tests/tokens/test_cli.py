@@ -56,7 +56,7 @@ def test_from_a_blank_token_to_a_certified_terminal(store: Path) -> None:
         assert key["role"] == role
         assert key["attributes"]["never_extractable"] is True
         out = store / f"{role}.csr"
-        asked = answer("csr", *login, "--role", role, "--subject", "CN=camera 1", "--out", str(out))
+        asked = answer("csr", *login, "--role", role, "--subject", "CN=camera 1", "--output", str(out))
         assert out.read_text() == asked["csr"]
         assert asked["terminal"].startswith("urn:uuid:")
         usage = "digital_signature" if role == "identity" else "key_agreement"

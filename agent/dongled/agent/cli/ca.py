@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dongled.agent.cli.errors import reporting_errors
-from dongled.agent.cli.token import _pin_source, _token_options
+from dongled.agent.cli.token_options import pin_source, token_options
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -23,8 +23,6 @@ MAX_DAYS = 36500
 
 _output_option = click.option(
     "--output",
-    "--out",
-    "output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the certificate (PEM) there, not to standard output.",
 )
@@ -47,7 +45,7 @@ def command() -> None:
 
 
 @command.command("init")
-@_token_options
+@token_options
 @click.option("--subject", metavar="NAME", help=f'The root\'s subject; by default "{DEFAULT_SUBJECT}".')
 @_days_option(3650)
 @_output_option
@@ -73,13 +71,13 @@ def init_command(
     except ValueError:
         raise click.BadParameter("not a distinguished name (RFC 4514)", param_hint="--subject") from None
     default = x509.Name.from_rfc4514_string(DEFAULT_SUBJECT)
-    pin = _pin_source(pin_file, pin_credential)
+    pin = pin_source(pin_file, pin_credential)
     made = init(module, uri, pin, name, default=default, days=days, now=datetime.now(UTC))
     _hand_over(made.root, output, as_json, {"created": made.created})
 
 
 @command.command("issue")
-@_token_options
+@token_options
 @click.option(
     "--csr",
     required=True,
@@ -140,7 +138,7 @@ def issue_command(
         raise click.UsageError("--identity belongs to --kind data, and is needed there")
     request = load_request(csr.read_bytes())
     how: dict[str, Any] = {"assurance": Assurance(assurance), "days": days, "now": datetime.now(UTC)}
-    with opened(module, uri, _pin_source(pin_file, pin_credential)) as (key, root):
+    with opened(module, uri, pin_source(pin_file, pin_credential)) as (key, root):
         if identity_path is None:
             leaf = issue_identity(key, root, request, roles=[Role(role) for role in roles], **how)
         else:

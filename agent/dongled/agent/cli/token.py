@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,38 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dongled.agent.cli.errors import reporting_errors
+from dongled.agent.cli.token_options import module_option, pin_source, token_options
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from dongled.tokens.api import KeyInfo, TokenInfo
-    from dongled.tokens.pin import PinSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ROLES = ("identity", "data", "ca")
-
-
-def _module_option(function: Command) -> Command:
-    return click.option(
-        "--module",
-        required=True,
-        metavar="PATH",
-        envvar="DONGLED_TOKEN__MODULE",
-        help="The token's PKCS#11 module (a shared library).",
-    )(function)
-
-
-def _token_options(function: Command) -> Command:
-    """Options of every command that logs in."""
-    for option in (
-        click.option("--pin-credential", metavar="NAME", help="The systemd credential that holds the PIN."),
-        click.option("--pin-file", type=click.Path(path_type=Path), help="The file that holds the PIN."),
-        click.option(
-            "--uri", required=True, metavar="URI", help="The token, as `dongled token list` names it."
-        ),
-        _module_option,
-    ):
-        function = option(function)
-    return function
 
 
 def _role_option(*roles: str) -> Callable[[Command], Command]:
@@ -59,7 +36,7 @@ def command() -> None:
 
 
 @command.command("list")
-@_module_option
+@module_option
 @_json_option
 @reporting_errors()
 def list_command(module: str, as_json: bool) -> None:
@@ -79,7 +56,7 @@ def list_command(module: str, as_json: bool) -> None:
 
 
 @command.command("init")
-@_module_option
+@module_option
 @click.option("--label", required=True, help="The token's label, at most 32 bytes.")
 @click.option("--so-pin-file", type=click.Path(path_type=Path), help="The file that holds the SO PIN.")
 @click.option("--pin-file", type=click.Path(path_type=Path), help="The file that holds the user's PIN.")
@@ -95,8 +72,8 @@ def init_command(
     """
     from dongled.tokens import provision
 
-    so_pin = _pin_source(so_pin_file, None, "security officer's PIN", new=True)
-    pin = _pin_source(pin_file, None, "new user PIN", new=True)
+    so_pin = pin_source(so_pin_file, None, "security officer's PIN", new=True)
+    pin = pin_source(pin_file, None, "new user PIN", new=True)
     done = asyncio.run(provision.initialize(module, label, so_pin, pin, erase=erase))
     if as_json:
         _print_json({**_token_json(done.token), "changed": done.changed})
@@ -105,7 +82,7 @@ def init_command(
 
 
 @command.command("keygen")
-@_token_options
+@token_options
 @_role_option(*ROLES)
 @_json_option
 @reporting_errors()
@@ -116,7 +93,7 @@ def keygen_command(
     from dongled.tokens import provision
     from dongled.tokens.api import KeyRole
 
-    key = asyncio.run(provision.generate(module, uri, _pin_source(pin_file, pin_credential), KeyRole(role)))
+    key = asyncio.run(provision.generate(module, uri, pin_source(pin_file, pin_credential), KeyRole(role)))
     if as_json:
         _print_json(_key_json(key))
     else:
@@ -124,14 +101,14 @@ def keygen_command(
 
 
 @command.command("csr")
-@_token_options
+@token_options
 @_role_option("identity", "data")
 @click.option("--subject", required=True, metavar="NAME", help='The subject, such as "CN=camera,O=Example".')
 @click.option(
     "--uuid", metavar="UUID", help="The terminal's UUID; by default it comes from the identity key."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the request there, not to standard output."
+    "--output", type=click.Path(path_type=Path), help="Write the request there, not to standard output."
 )
 @_json_option
 @reporting_errors()
@@ -143,7 +120,7 @@ def csr_command(
     role: str,
     subject: str,
     uuid: str | None,
-    out: Path | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Write a certificate request (PKCS#10, PEM), signed by the key on the token."""
@@ -157,23 +134,29 @@ def csr_command(
         name = x509.Name.from_rfc4514_string(subject)
     except ValueError:
         raise click.BadParameter("not a distinguished name (RFC 4514)", param_hint="--subject") from None
-    pin = _pin_source(pin_file, pin_credential)
+    pin = pin_source(pin_file, pin_credential)
     request = asyncio.run(provision.request_certificate(module, uri, pin, KeyRole(role), name, uuid))
     pem = request.public_bytes(Encoding.PEM).decode()
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     terminal = names.get_values_for_type(x509.UniformResourceIdentifier)[0]
-    if out is not None:
-        _write(out, pem)
+    if output is not None:
+        _write(output, pem)
     if as_json:
         _print_json(
-            {"role": role, "terminal": terminal, "subject": subject, "csr": pem, "file": out and str(out)}
+            {
+                "role": role,
+                "terminal": terminal,
+                "subject": subject,
+                "csr": pem,
+                "file": output and str(output),
+            }
         )
     else:
-        click.echo(f"wrote {out} for {terminal}" if out is not None else pem, nl=out is not None)
+        click.echo(f"wrote {output} for {terminal}" if output is not None else pem, nl=output is not None)
 
 
 @command.command("import-cert")
-@_token_options
+@token_options
 @_role_option(*ROLES)
 @click.argument("certificate", type=click.Path(path_type=Path))
 @_json_option
@@ -191,7 +174,7 @@ def import_cert_command(
     from dongled.tokens import provision
     from dongled.tokens.api import KeyRole
 
-    pin = _pin_source(pin_file, pin_credential)
+    pin = pin_source(pin_file, pin_credential)
     loaded = _read_certificate(certificate)
     key = asyncio.run(provision.store_certificate(module, uri, pin, KeyRole(role), loaded))
     if as_json:
@@ -201,7 +184,7 @@ def import_cert_command(
 
 
 @command.command("show")
-@_token_options
+@token_options
 @_json_option
 @reporting_errors()
 def show_command(
@@ -210,7 +193,7 @@ def show_command(
     """Show the token's keys: attributes, what to pin in the configuration, certificates."""
     from dongled.tokens import provision
 
-    report = asyncio.run(provision.show(module, uri, _pin_source(pin_file, pin_credential)))
+    report = asyncio.run(provision.show(module, uri, pin_source(pin_file, pin_credential)))
     if as_json:
         _print_json(
             {
@@ -223,39 +206,17 @@ def show_command(
             }
         )
         return
-    click.echo(f"{report.token.uri}\n  serial {report.token.serial}")
+    # As a configuration takes it.
+    click.echo(f'[token]\nuri = "{report.token.uri}"')
     for warning in _pin_warnings(report.token):
-        click.echo(f"  {warning}")
+        click.echo(f"# {warning}")
     for key in report.keys.values():
         click.echo("")
         _print_key(key)
     for role, error in report.refused.items():
-        click.echo(f"\n{role.value}: refused, {error} [{error.reason}]\n  {error.hint}")
+        click.echo(f"\n# {role.value}: refused, {error} [{error.reason}]\n#   {error.hint}")
     if not report.keys and not report.refused:
-        click.echo("  no keys: `dongled token keygen` makes them")
-
-
-def _pin_source(
-    file: Path | None, credential: str | None, what: str = "token's PIN", *, new: bool = False
-) -> PinSource:
-    from dongled.tokens.errors import TokenError
-    from dongled.tokens.pin import PinCredential, PinFile, PinPrompt
-
-    if file is not None and credential is not None:
-        raise click.UsageError("--pin-file and --pin-credential exclude each other")
-    if file is not None:
-        return PinFile(file)
-    if credential is not None:
-        return PinCredential(credential)
-
-    def ask() -> str:
-        if not sys.stdin.isatty():
-            raise TokenError(
-                "pin-missing", f"the {what} is needed", "give it in a file: see --help for the option"
-            )
-        return str(click.prompt(what, hide_input=True, confirmation_prompt=new, err=True))
-
-    return PinPrompt(ask)
+        click.echo("# no keys: `dongled token keygen` makes them")
 
 
 def _read_certificate(path: Path) -> Any:
@@ -307,7 +268,7 @@ def _key_json(key: KeyInfo) -> dict[str, Any]:
     return {
         "role": key.role.value,
         "label": key.label,
-        "cka_id": key.cka_id.hex(),
+        "id": key.cka_id.hex(),
         "sha256": key.sha256.hex(),
         "point": key.point.hex(),
         "attributes": asdict(key.attributes),
@@ -325,17 +286,28 @@ def _print_key(key: KeyInfo) -> None:
     from dataclasses import asdict
 
     attributes = [f"{name}={str(value).lower()}" for name, value in asdict(key.attributes).items()]
-    click.echo(f"{key.role.value}\n  cka_id = {key.cka_id.hex()!r}\n  sha256 = {key.sha256.hex()!r}")
-    click.echo("  " + " ".join(attributes))
+    click.echo(f'[token.{key.role.value}]\nid = "{key.cka_id.hex()}"\nsha256 = "{key.sha256.hex()}"')
+    click.echo("# " + " ".join(attributes))
     if key.certificate is None:
-        click.echo("  no certificate")
+        click.echo("# no certificate")
         return
     from cryptography import x509
 
     certificate = x509.load_der_x509_certificate(key.certificate)
-    click.echo(f"  certificate {certificate.subject.rfc4514_string()}")
-    click.echo(f"    issued by {certificate.issuer.rfc4514_string()}")
-    click.echo(f"    valid until {certificate.not_valid_after_utc.isoformat()}")
+    click.echo(f"# certificate {certificate.subject.rfc4514_string()}, {_terminal_of(certificate)}")
+    click.echo(f"#   issued by {certificate.issuer.rfc4514_string()}")
+    click.echo(f"#   valid until {certificate.not_valid_after_utc.isoformat()}")
+
+
+def _terminal_of(certificate: x509.Certificate) -> str:
+    """What a certificate names: a terminal, unless it is an authority's or none of ours."""
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return "of no terminal"
+    return ", ".join(names.get_values_for_type(x509.UniformResourceIdentifier))
 
 
 def _print_json(value: Any) -> None:
