@@ -27,5 +27,5 @@ lock: ## resolve the Python packages again and pin them by hash
 	.ci/lock
 
 clean: ## remove what make has made here
-	rm -rf .venv .janus build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .janus .pcsc build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent tokens capture media config tests -name __pycache__ -type d -prune -exec rm -rf {} +
