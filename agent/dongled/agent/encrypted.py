@@ -24,6 +24,7 @@ from dongled.agent.protocol.api import (
     SealWith,
     SignWanted,
     StopOpening,
+    StopSealing,
     Stream,
 )
 from dongled.agent.protocol.member import Member
@@ -37,6 +38,9 @@ from dongled.media.webrtc import BusLink, IceSettings
 from dongled.tokens.errors import TokenError
 
 log = logging.getLogger(__name__)
+
+# A point that is none is its sender's fault. A worker that died or hung is replaced by the next operation.
+PASSING = frozenset({"bad-point", "token-timeout", "worker-lost", "worker-backoff", "token-busy"})
 
 # How long a leaving terminal tries to tell the others.
 GOODBYE = 1.0
@@ -184,6 +188,8 @@ class EncryptedSession:
     def _tick(self) -> None:
         for stream, kid, ctr in self.streams.positions():
             self.member.stream_position(stream, kid, ctr)
+        for (session, stream), (kid, ctr) in self.streams.opened_positions():
+            self.member.opened_position(session, stream, kid, ctr)
         self.member.tick(boottime())
         self._pump()
 
@@ -197,6 +203,8 @@ class EncryptedSession:
                 self._tasks.spawn(self._derive(operation, point))
             case SealWith():
                 self.streams.seal_with(effect)
+            case StopSealing(stream_id):
+                self.streams.stop_sealing(stream_id)
             case OpenWith(session, stream):
                 peer = self._peers[session]
                 self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
@@ -245,8 +253,8 @@ class EncryptedSession:
             self._pump()
 
     def _token_failed(self, operation: int, error: TokenError) -> None:
-        """A point that is none is the sender's fault; any other failure ends the session (P13)."""
+        """What passes is tried again; any other failure ends the session and its keys (P13)."""
         self.member.token_failed(operation, error.reason, boottime())
         self._pump()
-        if error.reason != "bad-point":
+        if error.reason not in PASSING:
             self._end(f"token: {error} [{error.reason}]")

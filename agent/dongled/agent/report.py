@@ -74,6 +74,7 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
                 roles=sorted(known.peer.roles),
                 assurance=known.peer.assurance,
                 live=known.live,
+                stale=[feed.stream.id for feed in known.feeds if feed.stale],
                 beacon_age=known.beacon_age,
                 granted=list(known.granted),
                 streams=[stream.id for stream in known.peer.streams],
@@ -87,11 +88,11 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
 
 
 def _outgoing(name: str, outgoing: Outgoing) -> OutboundStatus:
-    stats, position = outgoing.stream.stats(), outgoing.stream.position
+    stats = outgoing.stream.stats()
     return OutboundStatus(
         stream=name,
         codec=outgoing.codec,
-        generation=None if position is None else position[0],
+        generation=outgoing.generation,
         fps=stats.fps,
         bitrate=int(stats.bitrate),
         frames_captured=stats.frames_captured,
@@ -114,8 +115,8 @@ def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
         stream=incoming.context.stream,
         codec=incoming.context.codec,
         generation=None if stats.last is None else stats.last[0],
-        fps=0.0,
-        bitrate=0,
+        fps=stats.fps,
+        bitrate=int(stats.bitrate),
         frames_received=stats.frames_received,
         frames_opened=stats.frames_opened,
         frames_decoded=stats.decoded,

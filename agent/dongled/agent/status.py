@@ -77,6 +77,7 @@ class PeerStatus:
     roles: list[str]
     assurance: str
     live: bool
+    stale: list[str]
     beacon_age: float | None
     granted: list[str]
     streams: list[str]

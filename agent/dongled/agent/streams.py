@@ -49,6 +49,7 @@ class Outgoing:
     stream: OutboundStream
     publication: Publication
     codec: str
+    generation: int | None = None
 
 
 @dataclass(slots=True)
@@ -61,9 +62,18 @@ class Incoming:
 
 
 class Streams:
-    """``sinks`` makes the sinks of a peer's stream from its terminal's name and the stream's id."""
+    """``sinks`` makes the sinks of a peer's stream from its terminal's name and the stream's id.
 
-    def __init__(self, ice: IceSettings, sinks: Callable[[str, str], Sinks]) -> None:
+    ``on_sink_fault`` is told, on the event loop, of a sink that gave up.
+    """
+
+    def __init__(
+        self,
+        ice: IceSettings,
+        sinks: Callable[[str, str], Sinks],
+        on_sink_fault: Callable[[MediaError], None],
+    ) -> None:
+        self._on_sink_fault = on_sink_fault
         self._ice = ice
         self._make_sinks = sinks
         self.outgoing: dict[str, Outgoing] = {}
@@ -103,8 +113,15 @@ class Streams:
         await room.publish(display, outgoing.publication)
 
     def seal_with(self, effect: SealWith) -> None:
-        stream = self.outgoing[effect.stream].stream
-        stream.use_key(effect.kid, effect.base_key, effect.signing_key, effect.suite)
+        outgoing = self.outgoing[effect.stream]
+        outgoing.stream.use_key(effect.kid, effect.base_key, effect.signing_key, effect.suite)
+        outgoing.generation = effect.kid
+
+    def stop_sealing(self, stream_id: str) -> None:
+        """Nobody may watch: send nothing until there is a key again."""
+        outgoing = self.outgoing[stream_id]
+        outgoing.stream.drop_keys()
+        outgoing.generation = None
 
     def positions(self) -> Iterator[tuple[str, int, int]]:
         """Each stream's highest sealed (KID, CTR), for the beacons."""
@@ -112,10 +129,16 @@ class Streams:
             if (position := outgoing.stream.position) is not None:
                 yield stream_id, *position
 
+    def opened_positions(self) -> Iterator[tuple[StreamKey, tuple[int, int]]]:
+        """The highest (KID, CTR) opened of each peer's stream, by which a stale one is known."""
+        for key, incoming in self.incoming.items():
+            if (last := incoming.stream.stats().last) is not None:
+                yield key, last
+
     def drop_keys(self) -> None:
         """Nothing more is sealed or opened from now on."""
-        for outgoing in self.outgoing.values():
-            outgoing.stream.drop_keys()
+        for stream_id in self.outgoing:
+            self.stop_sealing(stream_id)
         for incoming in self.incoming.values():
             incoming.stream.forget(None)
 
@@ -126,8 +149,22 @@ class Streams:
         key = (context.session, context.stream)
         if key not in self.incoming:
             sinks = self._make_sinks(terminal, context.stream)
-            stream = InboundStream(context, sinks.pictures, encoded_sinks=sinks.encoded, encrypted=encrypted)
+            stream = InboundStream(
+                context,
+                sinks.pictures,
+                encoded_sinks=sinks.encoded,
+                encrypted=encrypted,
+                on_fault=self._told_on_the_loop(),
+            )
             self.incoming[key] = Incoming(stream, context, terminal)
+
+    def _told_on_the_loop(self) -> Callable[[MediaError], None]:
+        loop = asyncio.get_running_loop()
+
+        def fault(error: MediaError) -> None:
+            loop.call_soon_threadsafe(self._on_sink_fault, error)
+
+        return fault
 
     def open_with(self, effect: OpenWith) -> None:
         incoming = self.incoming[effect.session, effect.stream.id]

@@ -30,6 +30,7 @@ from dongled.agent.protocol.api import (
     SealWith,
     SignWanted,
     StopOpening,
+    StopSealing,
     Stream,
 )
 from dongled.agent.protocol.member import Member
@@ -142,9 +143,16 @@ class Terminal:
 
     def can_watch(self, other: Terminal, stream: str = "camera") -> bool:
         """Does it hold the very key that ``other`` seals with at this moment?"""
+        if not other.seals.get(stream):
+            return False
         seal = other.seals[stream][-1]
         mine = self.opens.get((other.session, stream), {}).get(seal.kid)
         return mine is not None and mine.base_key == seal.base_key
+
+    def sealing(self, stream: str = "camera") -> bytes | None:
+        """The base key that this stream is sealed with at this moment; None while nothing is sealed."""
+        seals = self.seals.get(stream)
+        return seals[-1].base_key if seals else None
 
 
 class Bus:
@@ -247,6 +255,8 @@ class Bus:
             case SealWith():
                 terminal.seals.setdefault(effect.stream, []).append(effect)
                 terminal.sealed_at.append((self.now, effect))
+            case StopSealing():
+                terminal.seals.pop(effect.stream, None)
             case OpenWith():
                 terminal.opens.setdefault((effect.session, effect.stream.id), {})[effect.kid] = effect
                 terminal.ever_opened.append(effect)

@@ -394,3 +394,23 @@ def test_what_others_would_refuse_is_not_announced(how: dict[str, Any]) -> None:
         Bus().join("camera", **how)
     assert caught.value.reason == "not-announceable"
     assert caught.value.hint
+
+
+def test_nothing_is_sealed_while_nobody_may_watch() -> None:
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(20)
+    assert camera.sealing() is None
+    viewer = bus.join("viewer")
+    bus.run(3)
+    first = camera.sealing()
+    assert first is not None
+    assert viewer.can_watch(camera)
+    viewer.member.leave(bus.now)
+    bus.settle(viewer)
+    bus.run(1)
+    assert camera.sealing() is None
+    again = bus.join("again")
+    bus.run(3)
+    assert again.can_watch(camera)
+    assert camera.sealing() != first

@@ -50,6 +50,8 @@ def _show_meeting(meeting: MeetingStatus) -> None:
     click.echo(f"meeting  {meeting.name}  {meeting.encryption}  {meeting.state}{why}")
     for peer in meeting.peers:
         life = "live" if peer.live else "silent"
+        if peer.stale:
+            life += f"  STALE: {', '.join(peer.stale)}"
         click.echo(
             f"  peer   {peer.terminal}  {peer.subject}  {','.join(peer.roles)}  {peer.assurance}  {life}"
         )

@@ -101,6 +101,13 @@ class SealWith:
 
 
 @dataclass(frozen=True, slots=True)
+class StopSealing:
+    """Nobody may have this stream of mine: drop its key and send nothing until the next ``SealWith``."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenWith:
     """Install a key for a peer's stream. ``verify_key`` is the peer's Ed25519 public key, raw."""
 
@@ -165,6 +172,7 @@ Effect = (
     | SignWanted
     | DeriveWanted
     | SealWith
+    | StopSealing
     | OpenWith
     | StopOpening
     | PeerJoined

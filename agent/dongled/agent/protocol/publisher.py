@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.protocol import limits, sealing
-from dongled.agent.protocol.api import SealWith, Stream
+from dongled.agent.protocol.api import SealWith, StopSealing, Stream
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
@@ -86,7 +86,7 @@ class Publisher:
     # --- what the daemon and the other parts say
 
     def start(self, now: float) -> None:
-        """Seal from the first frame on, under a generation that nobody holds."""
+        """Have a generation for the beacons to name, so that whoever may watch sees what is missing."""
         if self._streams:
             self._fresh_generation()
             self._switch()
@@ -286,7 +286,11 @@ class Publisher:
         signing = self._state.me.signing.private_bytes_raw()
         for key in self._keys.values():
             self._positions[key.stream] = Position(key.stream, key.kid, 0, key.commit)
-            self._state.effects.append(SealWith(key.stream, key.kid, key.base_key, signing, self._suite))
+            if any(key.stream in holder.streams for holder in self.holders.values()):
+                seal = SealWith(key.stream, key.kid, key.base_key, signing, self._suite)
+                self._state.effects.append(seal)
+            else:
+                self._state.effects.append(StopSealing(key.stream))
 
     def _grant(self, remote: Remote, ask: Asking, now: float) -> None:
         me, secret = self._state.me, self._state.random(32)
