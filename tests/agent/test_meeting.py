@@ -42,7 +42,9 @@ async def pauses_between(
     monkeypatch: pytest.MonkeyPatch, script: list[tuple[str | Exception, bool, float]]
 ) -> tuple[list[float], list[str], Meeting]:
     """Runs the script; the longest pause that could have been before each next session, and their names."""
-    clock, pauses, names = [100.0], [], []
+    clock: list[float] = [100.0]
+    pauses: list[float] = []
+    names: list[str] = []
     monkeypatch.setattr(meeting_module, "boottime", lambda: clock[0])
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
 

@@ -24,6 +24,7 @@ from dongled.agent.status import DaemonStatus, WarningStatus
 from dongled.agent.streams import Sinks, Streams
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.config.api import MeetingSettings, Settings, settings_warnings
+from dongled.media.errors import MediaError
 
 log = logging.getLogger("dongled")
 
@@ -50,10 +51,14 @@ class Daemon:
         self._viewing = viewing
         self._terminal: Terminal | None = None
         self._meetings: list[Meeting] = []
+        self._player_left = asyncio.Event()
         self._started = boottime()
 
     async def run(self) -> None:
-        """Until cancelled. Raises TokenError, ConfigError or AgentError for what cannot be started."""
+        """Until cancelled, or until a viewer's player was closed.
+
+        Raises TokenError, ConfigError or AgentError for what cannot be started.
+        """
         async with contextlib.AsyncExitStack() as stack:
             if self._settings.token is not None:
                 await self._open_terminal(stack)
@@ -61,9 +66,11 @@ class Daemon:
             await self._serve_control(stack)
             for warning in self._warnings():
                 log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
-            async with asyncio.TaskGroup() as meetings:
-                for meeting in self._meetings:
-                    meetings.create_task(meeting.run())
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(meeting.run()) for meeting in self._meetings]
+                await self._player_left.wait()
+                for task in running:
+                    task.cancel()
 
     async def _open_terminal(self, stack: contextlib.AsyncExitStack) -> None:
         assert self._settings.token is not None
@@ -90,7 +97,7 @@ class Daemon:
         sinks = self._viewing.sinks if self._viewing else wiring.sink_maker(meeting.sink)
 
         def open_session() -> Session:
-            streams = Streams(ice, sinks)
+            streams = Streams(ice, sinks, self._sink_failed)
             if meeting.encryption == "plain":
                 name = self._settings.terminal.name
                 everybody = meeting.subscribe == "all"
@@ -103,6 +110,10 @@ class Daemon:
             )
 
         return Meeting(meeting, open_session, journal)
+
+    def _sink_failed(self, error: MediaError) -> None:
+        if self._viewing is not None and error.reason == "output-closed":
+            self._player_left.set()
 
     def _wanted(self, meeting: MeetingSettings) -> Callable[[Peer, Stream], bool]:
         subscribed = wiring.wanted(meeting)

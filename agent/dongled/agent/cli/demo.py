@@ -33,7 +33,7 @@ def command(seconds: float, report: Path | None, out: Path) -> None:
     from dongled.agent.demo import namespace
 
     if not namespace.inside():
-        namespace.enter([*sys.orig_argv])
+        namespace.enter([sys.executable, *sys.orig_argv[1:]])
 
     from dongled.agent.demo.run import run_demo
 

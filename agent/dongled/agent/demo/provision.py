@@ -28,6 +28,15 @@ class Cast:
     keys: Mapping[str, Mapping[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority: its root certificate (PEM), and how to use its token."""
+
+    root: Path
+    options: list[str | Path]
+    env: Mapping[str, str]
+
+
 def _new_token(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
     """A SoftHSM store with one token; returns its environment and its URI."""
     folder.mkdir(mode=0o700)
@@ -43,21 +52,18 @@ def _new_token(name: str, folder: Path) -> tuple[Mapping[str, str], str]:
     return env, str(made["uri"])
 
 
-def make_authority(directory: Path) -> tuple[Path, list[str | Path], Mapping[str, str]]:
-    """The lab CA: its root certificate, and the options and environment with which to use its token."""
+def make_authority(directory: Path) -> Authority:
+    """The lab CA, its key on a token too."""
     folder = directory / "ca"
     env, uri = _new_token("ca", folder)
-    token: list[str | Path] = ["--module", find_module(), "--uri", uri, "--pin-file", folder / "pin"]
+    options: list[str | Path] = ["--module", find_module(), "--uri", uri, "--pin-file", folder / "pin"]
     root = directory / "root.pem"
-    dongled("ca", "init", *token, "--subject", "CN=dongled demo CA", "--output", root, env=env)
-    return root, token, env
+    dongled("ca", "init", *options, "--subject", "CN=dongled demo CA", "--output", root, env=env)
+    return Authority(root, options, env)
 
 
-def make_terminal(
-    directory: Path, name: str, role: str, authority: tuple[Path, list[str | Path], Mapping[str, str]]
-) -> Cast:
+def make_terminal(directory: Path, name: str, role: str, authority: Authority) -> Cast:
     """Token, keys, requests, certificates: what an operator does for a new terminal."""
-    _root, ca, ca_env = authority
     folder = directory / name
     env, uri = _new_token(name, folder)
     token: list[str | Path] = ["--module", find_module(), "--uri", uri, "--pin-file", folder / "pin"]
@@ -68,22 +74,21 @@ def make_terminal(
     for key, whose in kinds.items():
         keys[key] = dongled("token", "keygen", "--role", key, *token, env=env)
         request, certificate = folder / f"{key}.csr", folder / f"{key}.pem"
-        dongled("token", "csr", "--role", key, *token, "--subject", f"CN={name}", "--out", request, env=env)
+        subject = ["--subject", f"CN={name}"]
+        dongled("token", "csr", "--role", key, *token, *subject, "--output", request, env=env)
         issued = dongled(
-            "ca", "issue", *ca, "--kind", key, *whose, "--assurance", "software",
-            "--csr", request, "--output", certificate, env=ca_env,
+            "ca", "issue", *authority.options, "--kind", key, *whose, "--assurance", "software",
+            "--csr", request, "--output", certificate, env=authority.env,
         )  # fmt: skip
         dongled("token", "import-cert", "--role", key, *token, certificate, env=env)
         urn = str(issued["terminal"])
     return Cast(name, folder, env, uri, urn, keys)
 
 
-def write_settings(cast: Cast, root: Path, camera: str, viewer: str, url: str, encryption: str) -> Path:
+def settings_text(cast: Cast, root: Path, camera: str, viewer: str, url: str, encryption: str) -> str:
     """The terminal's configuration file, such as a user would write."""
     publishes = cast.name == "camera"
-    path = cast.folder / f"{encryption}.toml"
-    path.write_text(
-        f"""\
+    return f"""\
 [terminal]
 name = "{cast.name}"
 
@@ -93,11 +98,11 @@ uri = "{cast.uri}"
 pin-file = "pin"
 
 [token.identity]
-id = "{cast.keys["identity"]["cka_id"]}"
+id = "{cast.keys["identity"]["id"]}"
 sha256 = "{cast.keys["identity"]["sha256"]}"
 
 [token.data]
-id = "{cast.keys["data"]["cka_id"]}"
+id = "{cast.keys["data"]["id"]}"
 sha256 = "{cast.keys["data"]["sha256"]}"
 
 [trust]
@@ -129,5 +134,3 @@ subscribe = "{"none" if publishes else "all"}"
 [meeting.sfu]
 url = "{url}"
 """
-    )
-    return path

@@ -20,7 +20,7 @@ from dongled.agent.demo.commands import start, stop
 from dongled.agent.demo.eavesdropper import read_payloads
 from dongled.agent.demo.janus import JanusServer
 from dongled.agent.demo.measure import Player
-from dongled.agent.demo.provision import Cast, make_authority, make_terminal, write_settings
+from dongled.agent.demo.provision import Cast, make_authority, make_terminal, settings_text
 from dongled.agent.demo.search import windows_found
 from dongled.agent.demo.verdict import judge
 from dongled.agent.errors import AgentError
@@ -55,7 +55,8 @@ def run_demo(directory: Path, seconds: float, report_file: Path | None, out: Pat
         outcomes = {}
         for encryption, length in (("plain", min(CONTROL_SECONDS, seconds)), ("required", seconds)):
             for cast in (camera, viewer):
-                write_settings(cast, authority[0], camera.urn, viewer.urn, janus.url, encryption)
+                text = settings_text(cast, authority.root, camera.urn, viewer.urn, janus.url, encryption)
+                (cast.folder / f"{encryption}.toml").write_text(text)
             title = "control: a plain meeting" if encryption == "plain" else "the encrypted meeting"
             click.echo(f"\n{title}, {length:.0f} s")
             outcomes[encryption] = play(directory, camera, viewer, janus.url, encryption, length)
