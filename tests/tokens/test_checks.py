@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -135,7 +136,7 @@ async def test_a_token_has_to_be_named_exactly(token: SoftToken) -> None:
         ({"initialized": False}, "token-absent"),
     ],
 )
-def test_no_login_is_tried_where_it_would_do_harm(flags: dict[str, bool], reason: str) -> None:
+def test_no_login_is_tried_where_it_would_do_harm(flags: dict[str, Any], reason: str) -> None:
     token = dataclasses.replace(TOKEN, info=dataclasses.replace(TOKEN.info, **flags))
     with pytest.raises(TokenError) as refusal:
         checks.the_token(parse_token("pkcs11:token=a"), [token], None)

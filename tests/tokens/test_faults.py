@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dongled.tokens import provision, softhsm
@@ -265,7 +266,5 @@ async def test_a_file_that_is_no_module(module: str, reason: str) -> None:
 
 async def test_the_key_of_an_absent_role(token: SoftToken) -> None:
     with pytest.raises(TokenError) as refusal:
-        await provision.request_certificate(
-            token.module, token.uri, token.pin, KeyRole.CA, provision.x509.Name([])
-        )
+        await provision.request_certificate(token.module, token.uri, token.pin, KeyRole.CA, x509.Name([]))
     assert refusal.value.reason == "key-missing"
