@@ -13,6 +13,7 @@ import queue
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -116,6 +117,8 @@ class JanusServer:
         self._process = subprocess.Popen(
             [installation.program, "--configs-folder", self.folder, "--config", self.folder / "janus.jcfg"],
             env=installation.environment,
+            # Should it crash, its core belongs with its log.
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -152,7 +155,10 @@ class JanusServer:
 
     def info(self) -> dict[str, Any]:
         """What Janus says of itself and of its plugins."""
-        with connect(self.url, subprotocols=[Subprotocol("janus-protocol")], proxy=None) as socket:
+        trust = None if self._tls is None else ssl.create_default_context(cafile=self._tls[0])
+        with connect(
+            self.url, subprotocols=[Subprotocol("janus-protocol")], proxy=None, ssl=trust
+        ) as socket:
             socket.send(json.dumps({"janus": "info", "transaction": secrets.token_hex(8)}))
             answer = json.loads(socket.recv(_START_SECONDS))
         if answer.get("janus") != "server_info":
