@@ -79,7 +79,18 @@ def test_help_is_quick() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = {"aiortc", "av", "cbor2", "cryptography", "cv2", "numpy", "pkcs11", "pydantic", "websockets"}
+    heavy = {
+        "aiortc",
+        "av",
+        "cbor2",
+        "cryptography",
+        "cv2",
+        "httpx",
+        "numpy",
+        "pkcs11",
+        "pydantic",
+        "websockets",
+    }
     script = (
         "import sys; from dongled.agent.cli.main import main; main(['--help'], standalone_mode=False); "
         f"print(sorted({heavy!r} & set(sys.modules)))"

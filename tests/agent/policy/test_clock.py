@@ -54,7 +54,9 @@ def test_1970_is_below_the_floor() -> None:
 def test_the_floor_can_be_raised_and_not_lowered() -> None:
     day = timedelta(days=1)
     assert refusal(TrustedClock("system", floor=LATER, wall=Wall(LATER - day))) == "time-below-floor"
-    low = TrustedClock("system", floor=datetime(1970, 1, 1, tzinfo=UTC), wall=Wall(BUILD_TIME - day))
+    low = TrustedClock(
+        "system", floor=datetime(1970, 1, 1, tzinfo=UTC), wall=Wall(BUILD_TIME - day), steady=lambda: 0.0
+    )
     assert refusal(low) == "time-below-floor"
     assert low.floor == BUILD_TIME
 

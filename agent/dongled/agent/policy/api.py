@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dongled.agent.errors import AgentError
@@ -22,7 +23,8 @@ class CheckedCertificate:
 
     ``terminal`` is its SAN URI (``urn:uuid:...``), ``leaf`` the SHA-256 of its DER, ``assurance``
     ``"software"`` or ``"hardware"``, ``valid_until`` the earliest end in its path (aware; where it is None
-    the policy grants nothing).
+    the policy grants nothing), ``path`` what was verified, leaf first, root last (where it is empty and
+    revocation is looked at, the policy grants nothing).
     """
 
     terminal: str
@@ -32,6 +34,7 @@ class CheckedCertificate:
     roles: frozenset[str]
     assurance: str
     valid_until: datetime | None = None
+    path: tuple[x509.Certificate, ...] = ()
 
 
 class Policy(Protocol):

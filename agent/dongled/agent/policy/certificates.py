@@ -9,7 +9,7 @@ Each step prevents something:
                             was given by somebody who may not issue, or says something critical unknown here
  5. the order               certificates in the message that stand for nothing (RFC 9360, 2)
  6. keys                    a key weaker than the profile, in the leaf or above it
- 7. revocation              (to come: here, the path is known and nothing is believed yet)
+ 7. revocation              what its issuer took back, or says nothing about: see revocation.py
  8. usage                   a server's, a signer's or a data key's certificate passing for an identity
  9. the name                a terminal of two names or none, a name that forges a log line
 10. the policies            an intermediate giving roles or assurance that it was not given itself
@@ -56,6 +56,7 @@ from dongled.agent.policy.profile import (
     subject_of,
     terminal_of,
 )
+from dongled.agent.policy.revocation import Revocations
 
 # What the path's verifier says, and what it is called here. The texts are cryptography 50's, held by a test
 # each; a text that changes makes a reason coarser and lets nothing pass.
@@ -86,7 +87,8 @@ ANY_POLICY = x509.ObjectIdentifier("2.5.29.32.0")
 class VerifiedCertificate:
     """A leaf that passed every step.
 
-    ``sha256`` is of its DER, ``valid_until`` the earliest end in its path, aware.
+    ``sha256`` is of its DER, ``valid_until`` the earliest end in its path, aware, ``path`` leaf first,
+    root last.
     """
 
     sha256: bytes
@@ -96,16 +98,19 @@ class VerifiedCertificate:
     roles: frozenset[Role]
     assurance: Assurance
     valid_until: datetime
+    path: tuple[x509.Certificate, ...]
 
 
 class CertificateVerifier:
     """Verifies chains to ``roots``, each some bytes of PEM (one or more certificates) or DER.
 
-    A root may be an intermediate of the customer's: what is above it is not looked at. Raises AgentError
-    ``no-roots`` or ``bad-root``.
+    A root may be an intermediate of the customer's: what is above it is not looked at. ``revocations`` None:
+    nothing is ever taken for revoked. Raises AgentError ``no-roots`` or ``bad-root``.
     """
 
-    def __init__(self, roots: Sequence[bytes], clock: TrustedClock) -> None:
+    def __init__(
+        self, roots: Sequence[bytes], clock: TrustedClock, revocations: Revocations | None = None
+    ) -> None:
         anchors = [certificate for data in roots for certificate in _load_root(data)]
         if not anchors:
             raise AgentError(
@@ -114,6 +119,7 @@ class CertificateVerifier:
                 "name the root's file in trusted roots",
             )
         self._clock = clock
+        self._revocations = revocations
         self._builder = (
             PolicyBuilder()
             .store(Store(anchors))
@@ -136,7 +142,14 @@ class CertificateVerifier:
         except ProfileViolation as error:
             raise PolicyRefused(error.reason, str(error)) from error
 
-    def _verify(self, chain: Sequence[bytes], kind: Kind) -> VerifiedCertificate:
+    def path(self, chain: Sequence[bytes]) -> tuple[list[x509.Certificate], datetime]:
+        """Steps 1 to 6: a chain's path to a root, and the time it was judged at. Raises PolicyRefused."""
+        try:
+            return self._path(chain)
+        except ProfileViolation as error:
+            raise PolicyRefused(error.reason, str(error)) from error
+
+    def _path(self, chain: Sequence[bytes]) -> tuple[list[x509.Certificate], datetime]:
         # 1.
         if not chain:
             raise PolicyRefused("chain-empty", "no certificate was presented")
@@ -170,11 +183,19 @@ class CertificateVerifier:
             )
 
         # 6.
-        public_key = require_curve(leaf.public_key(), LEAF_CURVES, "the leaf's")
+        require_curve(leaf.public_key(), LEAF_CURVES, "the leaf's")
         for issuer in path[1:]:
             require_curve(issuer.public_key(), ISSUER_CURVES, "an issuer's")
+        return path, now
 
-        # 7. Revocation belongs here.
+    def _verify(self, chain: Sequence[bytes], kind: Kind) -> VerifiedCertificate:
+        path, now = self._path(chain)
+        leaf = path[0]
+        public_key = require_curve(leaf.public_key(), LEAF_CURVES, "the leaf's")
+
+        # 7.
+        if self._revocations is not None:
+            self._revocations.check(path, now)
 
         # 8.
         _require_usage(leaf, kind)
@@ -198,6 +219,7 @@ class CertificateVerifier:
             roles=roles,
             assurance=levels[0] if levels else Assurance.SOFTWARE,
             valid_until=min(certificate.not_valid_after_utc for certificate in path),
+            path=tuple(path),
         )
 
 

@@ -2,6 +2,11 @@
 
 A device without a battery wakes up in 1970, when long-expired certificates are valid and revocations are
 still to come. So no time is believed by default, and none below a floor is believed at all.
+
+Two floors, since a clock can be wrong in both directions. What has *surely* passed, ``floor``, is worth
+keeping over a restart: when this version was built, what the certificate platform has signed, and the seconds
+that went by here since. What the wall clock *said* is no more certain than the clock: it holds until the next
+start, or else a clock that was once a year ahead would close a terminal for a year.
 """
 
 from __future__ import annotations
@@ -10,12 +15,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from dongled.agent.clock import boottime
 from dongled.agent.policy.api import PolicyRefused
 
 # A time that had surely passed when this version was made.
 BUILD_TIME = datetime(2026, 10, 1, tzinfo=UTC)
 
 # How far a clock that was trusted may go back: what a time daemon corrects, and no more.
+# A platform's clock may be as far ahead of ours.
 MAX_STEP_BACK = timedelta(minutes=5)
 
 
@@ -33,8 +40,9 @@ def system_wall_clock() -> datetime:
 class TrustedClock:
     """Tells the time, or refuses to.
 
-    ``wall`` returns an aware datetime; ``floor`` is a time known to have passed, which alone never makes
-    a clock trusted. Each time told raises it, so that a clock set back brings no expired certificate back.
+    ``wall`` returns an aware datetime, ``steady`` seconds of a clock that never jumps; ``floor`` is a time
+    known to have passed, which alone never makes a clock trusted. Each time told is a floor until the end of
+    the process, so that a clock set back brings no expired certificate back.
     """
 
     def __init__(
@@ -43,10 +51,14 @@ class TrustedClock:
         *,
         floor: datetime = BUILD_TIME,
         wall: Callable[[], datetime] = system_wall_clock,
+        steady: Callable[[], float] = boottime,
     ) -> None:
         self._source = TimeSource(source)
-        self._floor = max(floor, BUILD_TIME)
         self._wall = wall
+        self._steady = steady
+        self._passed = max(floor, BUILD_TIME)
+        self._passed_at = steady()
+        self._told = BUILD_TIME
 
     @property
     def source(self) -> TimeSource:
@@ -54,7 +66,13 @@ class TrustedClock:
 
     @property
     def floor(self) -> datetime:
-        return self._floor
+        """A time that has surely passed, fit to be kept over a restart. UTC."""
+        return self._passed + timedelta(seconds=self._steady() - self._passed_at)
+
+    def vouch(self, passed: datetime) -> None:
+        """Raise the floor to what the platform signed: a verified OCSP producedAt or CRL thisUpdate."""
+        if passed > self.floor:
+            self._passed, self._passed_at = passed, self._steady()
 
     def now(self) -> datetime:
         """The trusted time, UTC. Raises PolicyRefused ``time-untrusted`` or ``time-below-floor``."""
@@ -65,11 +83,13 @@ class TrustedClock:
                 'set the time source to "system" if this clock is known to be right',
             )
         now = self._wall().astimezone(UTC)
-        if now < self._floor:
+        # The platform's clock may be a little ahead, and ours be corrected.
+        floor = max(self._told, self.floor - MAX_STEP_BACK)
+        if now < floor:
             raise PolicyRefused(
                 "time-below-floor",
-                f"the clock says {now:%Y-%m-%d %H:%M}, but {self._floor:%Y-%m-%d %H:%M} has passed already",
+                f"the clock says {now:%Y-%m-%d %H:%M}, but {floor:%Y-%m-%d %H:%M} has passed already",
                 "set the clock, then restart",
             )
-        self._floor = max(self._floor, now - MAX_STEP_BACK)
+        self._told = max(self._told, now - MAX_STEP_BACK)
         return now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -12,15 +13,18 @@ from dongled.agent.policy.allowlist import AllowList
 from dongled.agent.policy.api import CheckedCertificate, PolicyRefused
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
-from dongled.agent.policy.profile import Assurance, Kind, Role
+from dongled.agent.policy.ocsp import find_answer
+from dongled.agent.policy.profile import MAX_PATH, Assurance, Kind, Role
+from dongled.agent.policy.revocation import Revocations, Source, pairs_of
 
 
 class CertificatePolicy:
     """Implements ``dongled.agent.policy.api.Policy``; whatever is not clearly allowed is refused.
 
     ``roots`` are PEM or DER bytes; ``allow_viewers`` and ``allow_publishers`` are ``urn:uuid:...`` or
-    ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal. Raises
-    AgentError for settings that cannot be used.
+    ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal.
+    ``revocations`` None: nothing is ever taken for revoked; ``max_age`` is of OCSP answers that terminals
+    bring. Raises AgentError for settings that cannot be used.
     """
 
     def __init__(
@@ -31,9 +35,13 @@ class CertificatePolicy:
         allow_viewers: Iterable[str] = (),
         allow_publishers: Iterable[str] = (),
         minimum_assurance: str = Assurance.SOFTWARE,
+        revocations: Revocations | None = None,
+        max_age: timedelta = timedelta(0),
     ) -> None:
         self._clock = clock
-        self._certificates = CertificateVerifier(roots, clock)
+        self._revocations = revocations
+        self._max_age = max_age
+        self._certificates = CertificateVerifier(roots, clock, revocations)
         self._viewers = AllowList("viewer", allow_viewers)
         self._publishers = AllowList("publisher", allow_publishers)
         try:
@@ -59,6 +67,7 @@ class CertificatePolicy:
             roles=found.roles,
             assurance=found.assurance,
             valid_until=found.valid_until,
+            path=found.path,
         )
 
     def check_data_key(self, identity: CheckedCertificate, chain: Sequence[bytes], point: bytes) -> str:
@@ -95,6 +104,21 @@ class CertificatePolicy:
         self._require_assurance(assurance, "data key")
         return assurance
 
+    def staple(self, chain: Sequence[bytes], answers: Sequence[bytes]) -> None:
+        """Learn OCSP answers (DER) that a terminal brought for certificates of its chain.
+
+        Where OCSP is not looked at, neither are they. Raises PolicyRefused at the first that does not hold.
+        """
+        if self._revocations is None or Source.OCSP not in self._revocations.sources:
+            return
+        if len(answers) > MAX_PATH:
+            raise PolicyRefused("ocsp-too-large", f"{len(answers)} OCSP answers, at most {MAX_PATH} are read")
+        path, now = self._certificates.path(chain)
+        for data in answers:
+            pair, answer = find_answer(data, pairs_of(path), now, self._max_age)
+            self._revocations.learn(pair, answer)
+            self._clock.vouch(answer.produced)
+
     def may_publish(self, identity: CheckedCertificate) -> None:
         """May streams of this terminal be asked for and watched here? Raises PolicyRefused."""
         self._require_current(identity)
@@ -108,10 +132,12 @@ class CertificatePolicy:
         self._viewers.check(identity.terminal)
 
     def _require_current(self, identity: CheckedCertificate) -> None:
-        # The certificate was checked when it was announced; it may have run out since.
+        # The certificate was checked when it was announced; it may have run out or been revoked since.
         now = self._clock.now()
         if identity.valid_until is None or now > identity.valid_until:
             raise PolicyRefused("expired", f"the certificate of {identity.terminal} has expired meanwhile")
+        if self._revocations is not None:
+            self._revocations.check(identity.path, now)
 
     def _require_assurance(self, assurance: Assurance, what: str) -> None:
         if not assurance.satisfies(self._minimum):

@@ -1,0 +1,28 @@
+"""The policy together with what keeps it current while the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.fetch import RevocationFetcher
+from dongled.agent.policy.floor import FloorFile, keep_floor
+from dongled.agent.policy.verifier import CertificatePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """``fetcher`` None: revocation is off."""
+
+    policy: CertificatePolicy
+    clock: TrustedClock
+    floor: FloorFile
+    fetcher: RevocationFetcher | None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_floor(self.clock, self.floor))
+            if self.fetcher is not None:
+                group.create_task(self.fetcher.run())
