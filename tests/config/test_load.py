@@ -112,6 +112,8 @@ def test_instances_lie_side_by_side(tmp_path: Path) -> None:
     assert two.settings.terminal.name == "Gate 8"
     assert str(two.settings.control.socket) == "/run/dongled/gate-8/control.sock"
     assert {v.key: v.layer for v in two.values}["control.socket"] == "instance gate-8"
+    directories = [str(settings.state.directory) for settings in (one, two.settings)]
+    assert directories == ["/var/lib/dongled", "/var/lib/dongled/gate-8"]
     explicit = load(tmp_path / "dongled.toml", {}, {"control.socket": "/tmp/s"}, "gate-8")
     assert (explicit.terminal.name, str(explicit.control.socket)) == ("Gate 7", "/tmp/s")
 
@@ -235,6 +237,30 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ('publish = ["camera"]', 'publish = ["camera", "camera"]', "meeting.0.publish.1", "named twice"),
         ("room = 1234", 'room = 1\nsink = [{kind = "png"}]', "meeting.0.sink.0.path", "is missing"),
         ("room = 1234", 'room = 1\nsink = [{kind = "mkv", path = "{x}"}]', "meeting.0.sink.0.path", "braces"),
+        (
+            "time-source",
+            'revocation = "crl"\nrevocation-responder = "http://h"\ntime-source',
+            "trust.revocation-responder",
+            "no use",
+        ),
+        (
+            "time-source",
+            'revocation = "off"\nrevocation-crl-urls = ["http://h"]\ntime-source',
+            "trust.revocation-crl-urls",
+            "no use",
+        ),
+        (
+            "time-source",
+            'revocation-crls = ["absent.crl"]\ntime-source',
+            "trust.revocation-crls",
+            "is not there",
+        ),
+        (
+            "time-source",
+            'revocation-responder = "file:///etc/passwd"\ntime-source',
+            "trust.revocation-responder",
+            "must be",
+        ),
         (
             "[[stream]]",
             '[[ice.turn]]\nurl = "turn:h"\nusername = "u"\n[[stream]]',

@@ -24,6 +24,8 @@ from dongled.config.api import load, settings_warnings
         (f'allow-viewers = ["{VIEWER}"]', "", {"nobody-may-view"}),
         (f'allow-publishers = ["{VIEWER}"]', "", {"nobody-may-publish"}),
         ("time-source", 'minimum-assurance = "software"\ntime-source', {"assurance-software"}),
+        ("time-source", 'revocation = "off"\ntime-source', {"revocation-off"}),
+        ("time-source", "revocation-grace = 60\ntime-source", {"revocation-grace"}),
         ('pin-file = "secrets/pin"', "pin-prompt = true", {"pin-prompt"}),
     ],
 )

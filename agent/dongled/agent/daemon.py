@@ -22,6 +22,7 @@ from dongled.agent.plain import PlainSession
 from dongled.agent.protocol.api import Peer, Stream
 from dongled.agent.status import DaemonStatus, WarningStatus
 from dongled.agent.streams import Sinks, Streams
+from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.config.api import MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
@@ -40,6 +41,11 @@ class Viewing:
     sinks: Callable[[str, str], Sinks]
     wants: Callable[[str, str], bool]
     socket: Path | None
+
+
+def _trust_failed(error: BaseException) -> None:
+    # What is known runs out, and then nobody is granted anything: closed, but not for long unseen.
+    log.error("revocations are no longer asked about: %s", error, exc_info=error)
 
 
 class Daemon:
@@ -76,7 +82,11 @@ class Daemon:
         assert self._settings.token is not None
         keys = await wiring.open_keys(self._settings.token)
         stack.push_async_callback(keys.close)
-        self._terminal = wiring.open_terminal(self._settings, keys)
+        trust = wiring.open_trust(self._settings)
+        background = OwnedTasks(_trust_failed)
+        background.spawn(trust.run())
+        stack.push_async_callback(background.cancel)
+        self._terminal = wiring.open_terminal(self._settings, keys, trust.policy)
         claim = IdentityClaim(self._terminal.identity_chain[0])
         stack.callback(claim.release)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
+from dongled.agent.policy.floor import FloorFile
+from dongled.agent.policy.revocation import Mode, Revocations
+from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
 from dongled.agent.sfu.janus.room import JanusSettings
@@ -63,18 +68,28 @@ def _pin(pin: KeyPin) -> tokens.KeyPin:
     return tokens.KeyPin(pin.cka_id, pin.digest)
 
 
-def open_policy(settings: Settings) -> CertificatePolicy:
+def open_trust(settings: Settings) -> Trust:
     trust = settings.trust
-    return CertificatePolicy(
+    floor = FloorFile(settings.state.directory)
+    clock = TrustedClock(trust.time_source, floor=floor.load())
+    mode, max_age = Mode(trust.revocation), timedelta(seconds=trust.revocation_max_age)
+    revocations = Revocations(mode, grace=timedelta(seconds=trust.revocation_grace))
+    policy = CertificatePolicy(
         [root.read_bytes() for root in trust.roots],
-        TrustedClock(trust.time_source),
+        clock,
         allow_viewers=trust.allow_viewers,
         allow_publishers=trust.allow_publishers,
         minimum_assurance=trust.minimum_assurance,
+        revocations=revocations,
+        max_age=max_age,
     )
+    places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
+    fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
+    fetcher = None if mode is Mode.OFF else RevocationFetcher(revocations, fetch, clock)
+    return Trust(policy, clock, floor, fetcher)
 
 
-def open_terminal(settings: Settings, keys: TokenKeys) -> Terminal:
+def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy) -> Terminal:
     """Raises AgentError where a certificate is missing or does not name a terminal."""
     token = settings.token
     assert token is not None
@@ -86,9 +101,7 @@ def open_terminal(settings: Settings, keys: TokenKeys) -> Terminal:
             "Have one issued ('dongled token csr'), then 'dongled token import-cert', "
             "or name its file in [token.identity] certificate.",
         )
-    return Terminal(
-        own_name(identity[0]), keys, identity, _chain(token.data, keys.data), open_policy(settings)
-    )
+    return Terminal(own_name(identity[0]), keys, identity, _chain(token.data, keys.data), policy)
 
 
 def _chain(pin: KeyPin, key: KeyInfo) -> Sequence[bytes]:

@@ -88,6 +88,7 @@ CredentialName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-
 """systemd.exec(5): a credential's name is a file name."""
 
 SfuUrl = Annotated[str, _url("ws", "wss")]
+HttpUrl = Annotated[str, _url("http", "https")]
 HexBytes = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -47,6 +47,7 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
             yield ("token",), "an encrypted meeting needs the terminal's token"
         if not _table(tree, "trust").get("roots"):
             yield ("trust", "roots"), "an encrypted meeting needs the roots that terminals are certified by"
+    yield from _revocation(_table(tree, "trust"))
     if isinstance(tree.get("token"), dict):
         yield from _token(tree["token"])
     for index, server in enumerate(_tables(_table(tree, "ice"), "turn")):
@@ -89,6 +90,17 @@ def _meeting(at: Key, meeting: dict[str, Any], streams: list[dict[str, Any]]) ->
 def _known_fields(path: str) -> bool:
     rest = path.replace("{peer}", "").replace("{stream}", "")
     return "{" not in rest and "}" not in rest
+
+
+def _revocation(trust: dict[str, Any]) -> Iterator[Finding]:
+    how = trust.get("revocation", "either")
+    for key, ways in (
+        ("revocation-responder", ("ocsp", "either")),
+        ("revocation-crls", ("crl", "either")),
+        ("revocation-crl-urls", ("crl", "either")),
+    ):
+        if key in trust and how in ("off", "crl", "ocsp") and how not in ways:
+            yield ("trust", key), f'has no use with revocation = "{how}"'
 
 
 def _token(token: dict[str, Any]) -> Iterator[Finding]:
@@ -184,6 +196,12 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
     if encrypted and trust.minimum_assurance == "software":
         text = "peers whose keys may lie in software are accepted"
         found.append(SettingsWarning("assurance-software", text, 'trust.minimum-assurance = "hardware"'))
+    if encrypted and trust.revocation == "off":
+        text = "nobody is asked whether a certificate was revoked: a lost terminal can watch until it expires"
+        found.append(SettingsWarning("revocation-off", text, 'trust.revocation = "either" asks the platform'))
+    if encrypted and trust.revocation_grace:
+        text = f"a revoked terminal can watch for {trust.revocation_grace} s more where nobody can be asked"
+        found.append(SettingsWarning("revocation-grace", text, "trust.revocation-grace = 0 fails closed"))
     if any(m.publish for m in encrypted) and not trust.allow_viewers:
         text = "streams are published and nobody may watch them"
         found.append(SettingsWarning("nobody-may-view", text, "list terminals in trust.allow-viewers"))

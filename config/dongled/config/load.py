@@ -20,6 +20,7 @@ from dongled.config.schema import Settings
 
 DIRECTORY = Path("/etc/dongled")
 RUN_DIRECTORY = Path("/run/dongled")
+STATE_DIRECTORY = Path("/var/lib/dongled")
 DEFAULT = "default"
 FLAG = "flag"
 INSTANCE = re.compile(r"[a-z0-9-]{1,32}")
@@ -83,7 +84,8 @@ def load_layers(
     if instance is not None:
         default_path(instance, directory)
         socket = RUN_DIRECTORY / instance / "control.sock"
-        layers.merge({"control": {"socket": str(socket)}}, f"instance {instance}")
+        own = {"control": {"socket": str(socket)}, "state": {"directory": str(STATE_DIRECTORY / instance)}}
+        layers.merge(own, f"instance {instance}")
     file = path or default_path(instance, directory)
     # A file that was asked for must be there; the usual one need not.
     found = path is not None or instance is not None or file.exists()

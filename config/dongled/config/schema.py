@@ -11,6 +11,7 @@ from dongled.config.base import (
     CredentialName,
     FilePath,
     HexBytes,
+    HttpUrl,
     Id,
     Input,
     Name,
@@ -132,6 +133,63 @@ class TrustSettings(Section):
             "machine's clock as it is; `untrusted` grants nothing until the time is authenticated."
         ),
     ] = "untrusted"
+    revocation: Annotated[
+        Literal["off", "crl", "ocsp", "either"],
+        Field(
+            description="How it is known that a certificate was not revoked. What is not known is refused; "
+            "`either`: a good answer of one suffices. `off` takes nothing for revoked, and is for labs."
+        ),
+    ] = "either"
+    revocation_responder: Annotated[
+        HttpUrl | None,
+        Field(description="OCSP responder to ask, instead of those that certificates name."),
+        Sample("http://ocsp.example.com"),
+    ] = None
+    revocation_crls: Annotated[
+        tuple[FilePath, ...],
+        Field(description="CRLs to read (PEM or DER), instead of those that certificates name."),
+        Input(),
+        Sample(["root.crl"]),
+    ] = ()
+    revocation_crl_urls: Annotated[
+        tuple[HttpUrl, ...],
+        Field(description="The same, to fetch."),
+        Sample(["http://pki.example.com/root.crl"]),
+    ] = ()
+    revocation_max_age: Annotated[
+        int,
+        Field(
+            description="Seconds after which an answer is too old, even if it claims to hold longer.",
+            ge=60,
+            le=31 * 86_400,
+        ),
+    ] = 86_400
+    revocation_refresh: Annotated[
+        int,
+        Field(
+            description="Seconds after which it is asked again about a terminal in the meeting: a "
+            "revocation is noticed as late as that.",
+            ge=5,
+            le=86_400,
+        ),
+    ] = 120
+    revocation_grace: Annotated[
+        int,
+        Field(
+            description="Seconds for which a good answer still counts after it ran out, when nothing newer "
+            "can be had. 0: whoever cannot be asked about gets no key.",
+            ge=0,
+            le=31 * 86_400,
+        ),
+    ] = 0
+
+
+class StateSettings(Section):
+    """What is kept over a restart: the latest time known to have passed. No secret is ever kept."""
+
+    directory: Annotated[FilePath, Field(description="Directory for it, made if it is not there.")] = Path(
+        "/var/lib/dongled"
+    )
 
 
 class ControlSettings(Section):
@@ -330,6 +388,7 @@ class Settings(Section):
     terminal: TerminalSettings = TerminalSettings()
     token: TokenSettings | None = None
     trust: TrustSettings = TrustSettings()
+    state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
     ice: IceSettings = IceSettings()
     stream: tuple[StreamSettings, ...] = ()

@@ -111,6 +111,10 @@ minimum-assurance = "software"
 allow-viewers = ["{viewer}"]
 allow-publishers = ["{camera}"]
 time-source = "system"
+revocation = "off"
+
+[state]
+directory = "state"
 
 [control]
 socket = "control.sock"
