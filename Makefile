@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types lock clean
+.PHONY: help demo test certificates lint types lock clean
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## hold an encrypted meeting on this machine, with an eavesdropper in it (ARGS="--seconds 30")
 	@.ci/setup demo
@@ -11,6 +11,10 @@ demo: ## hold an encrypted meeting on this machine, with an eavesdropper in it (
 test: ## run the whole test suite (ARGS="-k name" for a part of it)
 	@.ci/setup test
 	@.venv/bin/pytest $(ARGS)
+
+certificates: ## test certificates, revocation and time against openssl's authority and responder
+	@.ci/setup test
+	@.venv/bin/pytest tests/agent/policy tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py $(ARGS)
 
 lint: ## check style, formatting and who imports whom
 	@.ci/setup test

@@ -74,7 +74,7 @@ def make_root(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
         )
     )
-    return builder.sign(key, _hash_for(key))
+    return builder.sign(key, hash_for(key))
 
 
 def load_request(data: bytes) -> Request:
@@ -171,6 +171,18 @@ def issue_data(
     return _issue(key, root, request, Kind.DATA, [ASSURANCE_OIDS[assurance]], days, now)
 
 
+def require_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> None:
+    """Raises CaError ``not-issued`` where this authority did not issue it."""
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise CaError(
+            "not-issued",
+            f"{certificate.subject.rfc4514_string()[:256]!r} is not a certificate of this authority",
+            "revoke it where it was issued",
+        ) from error
+
+
 def _issue(
     key: ec.EllipticCurvePrivateKey,
     root: x509.Certificate,
@@ -217,7 +229,7 @@ def _issue(
             critical=False,
         )
     )
-    return builder.sign(key, _hash_for(key))
+    return builder.sign(key, hash_for(key))
 
 
 def _serial() -> int:
@@ -225,7 +237,8 @@ def _serial() -> int:
     return secrets.randbits(128) or 1
 
 
-def _hash_for(key: ec.EllipticCurvePrivateKey) -> hashes.SHA256 | hashes.SHA384:
+def hash_for(key: ec.EllipticCurvePrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """What the authority signs with."""
     return hashes.SHA384() if key.key_size > 256 else hashes.SHA256()
 
 

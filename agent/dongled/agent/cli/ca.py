@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+# RFC 5280, 5.3.1, without those that take back.
+REVOCATION_REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
+)
 DEFAULT_SUBJECT = "CN=dongled lab CA"
 MAX_DAYS = 36500
 
@@ -29,13 +38,18 @@ _output_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _days_option(default: int) -> Callable[[Command], Command]:
+_register_help = "The authority's register (JSON) of what it issued and revoked; made if it is not there."
+
+
+def _days_option(
+    default: int, text: str = "How long the certificate is valid."
+) -> Callable[[Command], Command]:
     return click.option(
         "--days",
         type=click.IntRange(1, MAX_DAYS),
         default=default,
         show_default=True,
-        help="How long the certificate is valid.",
+        help=text,
     )
 
 
@@ -104,6 +118,11 @@ def init_command(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For a data key: the terminal's identity certificate, issued before.",
 )
+@click.option(
+    "--register",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"{_register_help} Needed to revoke by terminal.",
+)
 @_days_option(365)
 @_output_option
 @_json_option
@@ -118,6 +137,7 @@ def issue_command(
     roles: tuple[str, ...],
     assurance: str,
     identity_path: Path | None,
+    register: Path | None,
     days: int,
     output: Path | None,
     as_json: bool,
@@ -129,6 +149,7 @@ def issue_command(
         load_certificate,
         load_request,
     )
+    from dongled.agent.certificates.register import opened as opened_register
     from dongled.agent.certificates.token_authority import opened
     from dongled.agent.policy.profile import Assurance, Role
 
@@ -144,8 +165,149 @@ def issue_command(
         else:
             identity = load_certificate(identity_path.read_bytes())
             leaf = issue_data(key, root, request, identity, **how)
+        if register is not None:
+            with opened_register(register, root) as entries:
+                entries.add(leaf, request.terminal, kind)
     described = {"kind": kind, "terminal": request.terminal, "roles": roles, "assurance": assurance}
     _hand_over(leaf, output, as_json, described)
+
+
+def _revocation_options(function: Command) -> Command:
+    for option in (
+        _json_option,
+        _list_option,
+        _days_option(1, "How long the list holds; see trust.revocation-max-age too."),
+        click.option(
+            "--register",
+            required=True,
+            type=click.Path(path_type=Path, dir_okay=False),
+            help=_register_help,
+        ),
+        token_options,
+    ):
+        function = option(function)
+    return function
+
+
+_list_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the list (PEM) there, not to standard output.",
+)
+
+
+@command.command("revoke")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A certificate (PEM or DER) to revoke; several times for several.",
+)
+@click.option(
+    "--terminal",
+    metavar="URN",
+    help="Revoke all certificates of this terminal, urn:uuid:..., that are in the register.",
+)
+@click.option(
+    "--reason",
+    type=click.Choice(REVOCATION_REASONS),
+    default="unspecified",
+    show_default=True,
+    help="Why (RFC 5280).",
+)
+@_revocation_options
+@reporting_errors()
+def revoke_command(
+    module: str,
+    uri: str,
+    pin_file: Path | None,
+    pin_credential: str | None,
+    register: Path,
+    days: int,
+    output: Path | None,
+    as_json: bool,
+    certificates: tuple[Path, ...],
+    terminal: str | None,
+    reason: str,
+) -> None:
+    """Revoke certificates for good, and make the new list. It must get to where terminals read it."""
+    from dongled.agent.certificates.authority import load_certificate, require_issued_by
+    from dongled.agent.certificates.register import opened as opened_register
+    from dongled.agent.certificates.revocation_list import make_crl
+    from dongled.agent.certificates.token_authority import opened
+
+    if bool(certificates) == (terminal is not None):
+        raise click.UsageError("say what to revoke: --certificate or --terminal")
+    shown = [load_certificate(path.read_bytes()) for path in certificates]
+    now = datetime.now(UTC)
+    with (
+        opened(module, uri, pin_source(pin_file, pin_credential)) as (key, root),
+        opened_register(register, root) as entries,
+    ):
+        for certificate in shown:
+            require_issued_by(certificate, root)
+        serials = [certificate.serial_number for certificate in shown]
+        serials += entries.serials_of(terminal) if terminal is not None else []
+        new = [serial for serial in serials if entries.revoke(serial, reason, now)]
+        crl = make_crl(key, root, entries, days, now)
+    _hand_over_list(crl, output, as_json, {"revoked": [f"{serial:x}" for serial in new]})
+
+
+@command.command("crl")
+@_revocation_options
+@reporting_errors()
+def crl_command(
+    module: str,
+    uri: str,
+    pin_file: Path | None,
+    pin_credential: str | None,
+    register: Path,
+    days: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a new list of what was revoked, before the last one runs out."""
+    from dongled.agent.certificates.register import opened as opened_register
+    from dongled.agent.certificates.revocation_list import make_crl
+    from dongled.agent.certificates.token_authority import opened
+
+    with (
+        opened(module, uri, pin_source(pin_file, pin_credential)) as (key, root),
+        opened_register(register, root) as entries,
+    ):
+        crl = make_crl(key, root, entries, days, datetime.now(UTC))
+    _hand_over_list(crl, output, as_json, {})
+
+
+def _hand_over_list(
+    crl: x509.CertificateRevocationList, output: Path | None, as_json: bool, described: dict[str, Any]
+) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    pem = crl.public_bytes(Encoding.PEM).decode()
+    _write(pem, output)
+    number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    until = crl.next_update_utc and crl.next_update_utc.isoformat()
+    if as_json:
+        described = {**described, "number": number, "entries": len(crl), "until": until}
+        click.echo(json.dumps({**described, "crl": pem, "file": output and str(output)}, indent=2))
+    elif output is None:
+        click.echo(pem, nl=False)
+    else:
+        click.echo(f"wrote {output}: list {number} of {len(crl)} revoked, holds until {until}")
+
+
+def _write(pem: str, output: Path | None) -> None:
+    from dongled.agent.errors import AgentError
+
+    if output is None:
+        return
+    try:
+        output.write_text(pem)
+    except OSError as error:
+        raise AgentError("file", f"cannot write {output}: {error.strerror}", "check the path") from None
 
 
 def _hand_over(
@@ -154,14 +316,8 @@ def _hand_over(
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from dongled.agent.errors import AgentError
-
     pem = certificate.public_bytes(Encoding.PEM).decode()
-    if output is not None:
-        try:
-            output.write_text(pem)
-        except OSError as error:
-            raise AgentError("file", f"cannot write {output}: {error.strerror}", "check the path") from None
+    _write(pem, output)
     subject = certificate.subject.rfc4514_string()
     until = certificate.not_valid_after_utc.isoformat()
     if as_json:
