@@ -217,6 +217,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ('source = "testsrc"', 'source = "testsrc"\ndevice = "/dev/video0"', "stream.0.device", "has no use"),
         ("room = 1234", "room = 0", "meeting.0.room", "greater than or equal to 1"),
         ("room = 1234", "room = true", "meeting.0.room", "valid"),
+        ("room = 1234", 'room = "a b"', "meeting.0.room", "pattern"),
+        ("room = 1234", f'room = "{"x" * 45}"', "meeting.0.room", "44 characters"),
         ('"wss://', '"wss://user:word@', "meeting.0.sfu.url", "user or password"),
         ("wss://sfu.example.com/janus", "wss:///janus", "meeting.0.sfu.url", "with a host"),
         ("wss://sfu.example.com/janus", "wss://sfu:99999/", "meeting.0.sfu.url", "is not a URL"),

@@ -76,6 +76,9 @@ Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,64}$")]
 """Something people read: 1 to 64 characters, no control characters."""
 
+RoomName = Annotated[str, StringConstraints(pattern=r"^[._-]*[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=44)]
+"""A room on the SFU: a longer or stranger name makes Janus' TextRoom forget to tell who left."""
+
 Terminal = Annotated[
     str, StringConstraints(pattern=r"^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 ]

@@ -15,6 +15,7 @@ from dongled.config.base import (
     Id,
     Input,
     Name,
+    RoomName,
     Sample,
     Section,
     SfuUrl,
@@ -351,7 +352,7 @@ class MeetingSettings(Section):
         Field(description="`plain` shows everything to the SFU and is shown as a warning."),
     ] = "required"
     room: Annotated[
-        Annotated[int, Field(ge=1)] | Name,
+        Annotated[int, Field(ge=1)] | RoomName,
         Field(description="The room on the SFU: a number, or a string where the SFU is set to string ids."),
         Sample("lobby", active=True),
     ]
