@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test certificates lint types lock clean
+.PHONY: help demo test properties certificates lint types lock clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,10 @@ test: ## run the whole test suite (ARGS="-k name" for a part of it)
 certificates: ## test certificates, revocation and time against openssl's authority and responder
 	@.ci/setup test
 	@.venv/bin/pytest tests/agent/policy tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py $(ARGS)
+
+properties: ## run the tests that attack what docs/protocol.md promises, and print a table
+	@.ci/setup test
+	@.venv/bin/pytest --properties -q $(ARGS)
 
 lint: ## check style, formatting and who imports whom
 	@.ci/setup test

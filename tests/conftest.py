@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from support import netns
+from support import netns, properties
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--properties", action="store_true", help="run the tests of properties, print a table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    properties.register(config)
 
 
 @pytest.hookimpl(tryfirst=True)

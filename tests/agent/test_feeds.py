@@ -26,6 +26,7 @@ def test_an_encrypted_feed_says_whose_it_is(session: bytes, stream: str) -> None
     assert parse_plain(display) is None
 
 
+@pytest.mark.property("P10")
 @given(st.from_regex(r"[a-zA-Z0-9 ]{1,64}", fullmatch=True), STREAMS)
 def test_a_plain_feed_is_never_taken_for_an_encrypted_one(name: str, stream: str) -> None:
     display = plain_display(name, stream)

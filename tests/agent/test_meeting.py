@@ -87,6 +87,7 @@ async def test_any_rooms_error_is_survived_and_shown(monkeypatch: pytest.MonkeyP
     assert meeting.joined_at is None
 
 
+@pytest.mark.property("P14")
 def test_a_flood_of_refusals_is_counted_in_full_and_logged_once_a_second(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

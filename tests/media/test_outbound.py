@@ -120,6 +120,7 @@ def test_frames_open_on_the_other_side_without_a_hole(bench: Bench) -> None:
     assert bench.woken == 10
 
 
+@pytest.mark.property("P1")
 def test_nothing_leaves_before_the_first_key(bench: Bench) -> None:
     bench.step()
     assert bench.stream.take() is None
@@ -183,6 +184,7 @@ def test_a_key_that_comes_while_a_picture_is_encoded_seals_that_picture(
     assert frame.keyframe
 
 
+@pytest.mark.property("P13")
 def test_dropped_keys_stop_what_waits_and_what_is_being_encoded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

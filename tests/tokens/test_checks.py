@@ -35,6 +35,7 @@ async def refusal_of(token: SoftToken, pins: KeyPins | None = None) -> str:
     return refusal.value.reason
 
 
+@pytest.mark.property("P2")
 async def test_the_pinned_token_and_no_other(token: SoftToken) -> None:
     opened = await open_token(token.module, token.uri, token.pin)
     identity, data = opened.identity, opened.data
@@ -57,6 +58,7 @@ def delete(token: SoftToken, label: str) -> None:
         pkcs11_tool(token, "--delete-object", "--type", kind, "--label", label)
 
 
+@pytest.mark.property("P2")
 async def test_a_key_that_was_brought_along_is_refused(token: SoftToken) -> None:
     delete(token, "identity")
     path = token.directory / "imported.pem"
@@ -143,6 +145,7 @@ def test_no_login_is_tried_where_it_would_do_harm(flags: dict[str, Any], reason:
     assert refusal.value.reason == reason
 
 
+@pytest.mark.property("P2")
 @pytest.mark.parametrize("role", list(KeyRole))
 @pytest.mark.parametrize(
     ("change", "reason"),

@@ -132,6 +132,7 @@ async def test_the_event_loop_goes_on_while_the_token_hangs(token: SoftToken) ->
     await opened.close()
 
 
+@pytest.mark.property("P2")
 @pytest.mark.fault("token re-initialised under the same serial")
 async def test_other_keys_after_a_respawn_are_refused(token: SoftToken) -> None:
     opened = await open_token(token.module, token.uri, token.pin)
@@ -149,6 +150,7 @@ async def test_other_keys_after_a_respawn_are_refused(token: SoftToken) -> None:
     await opened.close()
 
 
+@pytest.mark.property("P13")
 @pytest.mark.fault("token gone after a crash")
 async def test_a_token_that_is_gone_is_named_and_comes_back(token: SoftToken) -> None:
     clock = FakeClock()
@@ -239,6 +241,7 @@ async def test_a_worker_ignores_ctrl_c_and_leaves_no_core(opened: OpenedToken) -
     assert core[4:6] == ["0", "0"]
 
 
+@pytest.mark.property("P2")
 def test_a_worker_can_be_neither_dumped_nor_traced() -> None:
     get_dumpable = 3
     code = (

@@ -91,6 +91,7 @@ def test_what_cannot_be_sent() -> None:
 FULL = bytes(CHUNK)
 
 
+@pytest.mark.property("P14")
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
