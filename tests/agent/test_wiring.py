@@ -17,7 +17,10 @@ from dongled.media.sinks import NullSink
 @given(st.one_of(st.integers(1, 2**53), st.text("aZ9._- é\n", max_size=46)))
 def test_the_settings_take_the_rooms_that_can_be_joined_and_no_others(room: int | str) -> None:
     try:
-        meeting = MeetingSettings.model_validate({"name": "m", "room": room, "sfu": {"url": "wss://sfu"}})
+        # Strict, as files are read.
+        meeting = MeetingSettings.model_validate(
+            {"name": "m", "room": room, "sfu": {"url": "wss://sfu"}}, strict=True
+        )
     except ValidationError:
         with pytest.raises(SfuError):
             JanusSettings("wss://sfu", str(room))
