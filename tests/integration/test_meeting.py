@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dongled.agent.demo.commands import PROGRAM
+from dongled.agent.demo.commands import PROGRAM, start, stop
 from integration.conftest import Company, Launch
 from integration.running import (
     PATIENCE,
@@ -105,6 +105,27 @@ def test_an_identity_is_used_once(launch: Launch) -> None:
     second = launch("camera", "second")
     assert second.process.wait(PATIENCE) == 1
     assert "[identity-held]" in second.log
+
+
+def test_a_view_ends_when_its_player_is_closed(company: Company, launch: Launch, tmp_path: Path) -> None:
+    launch("camera").until(lambda meeting: meeting.state == "joined")
+    # Only for its configuration, which lies in the same folder as ever.
+    configured = launch("viewer")
+    configured.stop()
+    view = start(
+        *("view", "--config", configured.folder / "dongled.toml", "--output", "-"),
+        env=company.viewer.env,
+        log=tmp_path / "log",
+        pipe=True,
+    )
+    assert view.stdout is not None
+    try:
+        # EBML, RFC 8794, section 11.2.1: what Matroska begins with.
+        assert view.stdout.read(4) == b"\x1a\x45\xdf\xa3"
+        view.stdout.close()
+        assert view.wait(PATIENCE) == 0
+    finally:
+        stop(view)
 
 
 @pytest.mark.property("P2")
