@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.card import tlv
+from support.card import presence, tlv
 from support.card.apdu import Card
-from support.card.pcscd import SOCKET_VARIABLE, Pcscd
+from support.card.pcscd import READER, SOCKET_VARIABLE, Pcscd
 from support.card.piv import ATR, PivApplet, certificate_object
 from support.card.vpcd import InsertedCard
 
@@ -34,11 +35,13 @@ class PivCard:
     inserted: InsertedCard
     pin_text: str
     puk_text: str
+    slot: int = 0
 
     def insert(self) -> None:
-        """Put it in, and wait until pcscd has it."""
+        """Put it in once pcscd knows the slot for empty, and wait until it has the card."""
+        wait_until("absent", self.daemon, self.slot)
         self.inserted.insert()
-        wait_present(self.daemon)
+        wait_until("present", self.daemon, self.slot)
 
     def point(self, slot: int) -> bytes:
         return self.applet.keys.get(slot).point
@@ -48,7 +51,7 @@ def piv_card(daemon: Pcscd, pin: str, puk: str, *, slot: int = 0, serial: int = 
     """A blank PIV card beside the reader; ``slot`` says of which of the reader's two slots."""
     applet = PivApplet(pin, puk, serial=serial)
     inserted = InsertedCard(Card(ATR, applet), daemon.port + slot)
-    return PivCard(daemon, applet, inserted, pin, puk)
+    return PivCard(daemon, applet, inserted, pin, puk, slot)
 
 
 def provision(card: PivCard) -> None:
@@ -110,14 +113,12 @@ def tool(card: PivCard, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_present(daemon: Pcscd) -> None:
-    """Block until a card is in a reader: OpenSC waits for pcscd's own event."""
+def wait_until(state: str, daemon: Pcscd, slot: int) -> None:
+    """Block until a card is in that slot of the reader and answers (``present``), or none is (``absent``)."""
     subprocess.run(
-        ["opensc-tool", "--wait", "--atr"],
+        [sys.executable, "-I", "-S", presence.__file__, f"{READER} 00 {slot:02}", state],
         env={**os.environ, SOCKET_VARIABLE: str(daemon.path)},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         timeout=15,
         check=True,
     )

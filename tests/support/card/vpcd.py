@@ -38,12 +38,12 @@ class Hold:
 class InsertedCard:
     """A card in a slot of a virtual reader, or out of it. Served by a thread while it is in.
 
-    ``commands`` are the instruction bytes of all it was asked, in order.
+    ``exchanged`` has each command's instruction byte and all its bytes, in order.
     """
 
     def __init__(self, card: Card, port: int) -> None:
         self.card = card
-        self.commands: list[int] = []
+        self.exchanged: list[tuple[int, bytes]] = []
         self._port = port
         self._link: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -102,7 +102,7 @@ class InsertedCard:
 
     def _respond(self, payload: bytes) -> bytes:
         instruction = payload[1] if len(payload) > 1 else -1
-        self.commands.append(instruction)
+        self.exchanged.append((instruction, payload))
         if (hold := self._holds.get(instruction)) is not None:
             hold.wait()
         response = self.card.transmit(payload)

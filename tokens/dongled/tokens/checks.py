@@ -22,6 +22,7 @@ from dongled.tokens.describe import (
     public_key_sha256,
 )
 from dongled.tokens.errors import TokenError
+from dongled.tokens.quirks import NONE, Quirks
 from dongled.tokens.uri import Pkcs11Uri
 
 _REGENERATE = "generate a key on the token with `dongled token keygen`, and have it certified"
@@ -56,14 +57,18 @@ def the_token(uri: Pkcs11Uri, found: Sequence[FoundToken], pins: KeyPins | None)
     return token
 
 
-def the_key(role: KeyRole, found: Sequence[FoundKey], pin: KeyPin | None) -> tuple[FoundKey, bytes]:
+def the_key(
+    role: KeyRole, found: Sequence[FoundKey], pin: KeyPin | None, quirks: Quirks = NONE
+) -> tuple[FoundKey, bytes]:
     """The key of a role and its public point (checks 4 to 7). Raises TokenError."""
     if pin is not None:
         named = [key for key in found if key.cka_id == pin.cka_id]
     else:
-        named = [key for key in found if key.label == role]
+        named = [key for key in found if quirks.is_for(role, key.cka_id, key.label)]
     if not named:
-        which = f"with CKA_ID {pin.cka_id.hex()}" if pin is not None else f"labelled {role.value!r}"
+        which = f"labelled {role.value!r}"
+        if (cka_id := pin.cka_id if pin is not None else quirks.places.get(role)) is not None:
+            which = f"with CKA_ID {cka_id.hex()}"
         raise TokenError(
             "key-missing",
             f"there is no private key {which} on the token",
@@ -76,6 +81,7 @@ def the_key(role: KeyRole, found: Sequence[FoundKey], pin: KeyPin | None) -> tup
             "pin the key's CKA_ID in the configuration, or delete the others",
         )
     key = named[0]
+    _check_attributes(role, key.attributes, quirks)
     if key.point is None:
         raise TokenError(
             "key-kind", f"the {role.value} key is not one of P-256, or its public key is missing", _REGENERATE
@@ -86,11 +92,10 @@ def the_key(role: KeyRole, found: Sequence[FoundKey], pin: KeyPin | None) -> tup
             f"the {role.value} key's public key is not the pinned one",
             "was the token re-initialised? If you did that, pin the new key's SHA-256",
         )
-    _check_attributes(role, key.attributes)
     return key, key.point
 
 
-def _check_attributes(role: KeyRole, attributes: KeyAttributes) -> None:
+def _check_attributes(role: KeyRole, attributes: KeyAttributes, quirks: Quirks) -> None:
     name = f"the {role.value} key"
     if not attributes.local:
         raise TokenError("key-imported", f"{name} was not generated on the token", _REGENERATE)
@@ -98,8 +103,8 @@ def _check_attributes(role: KeyRole, attributes: KeyAttributes) -> None:
         raise TokenError("key-not-sensitive", f"{name} is, or was, readable in clear", _REGENERATE)
     if attributes.extractable or not attributes.never_extractable:
         raise TokenError("key-extractable", f"{name} can leave the token, or could once", _REGENERATE)
-    needed, has = ("derive", attributes.derive) if role is KeyRole.DATA else ("sign", attributes.sign)
-    if not has:
+    if not quirks.may(role, attributes):
+        needed = "derive" if role is KeyRole.DATA else "sign"
         raise TokenError("key-usage", f"{name} may not {needed}", _REGENERATE)
 
 

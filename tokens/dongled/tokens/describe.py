@@ -12,11 +12,18 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dongled.tokens import quirks as known_quirks
 from dongled.tokens.api import KeyAttributes, TokenInfo
 from dongled.tokens.errors import TokenError
+from dongled.tokens.quirks import Quirks
 from dongled.tokens.uri import TOKEN_ATTRIBUTES, Pkcs11Uri
 
 T = TypeVar("T")
+
+# RFC 5280, 4.1: version 3, then a serial number of 0, which 4.1.2.2 forbids. ykcs11 puts such an empty
+# certificate beside each key that it has generated.
+_SERIAL_ZERO = bytes.fromhex("A003020102020100")
+_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class FoundToken:
     slot: int
     names: Mapping[str, str]
     info: TokenInfo
+    quirks: Quirks = known_quirks.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,13 @@ def keys(answer: object) -> list[FoundKey]:
     return found
 
 
-def certificates(answer: object) -> list[FoundCertificate]:
+def certificates(answer: object, quirks: Quirks = known_quirks.NONE) -> list[FoundCertificate]:
     """Read the answer to ``certificates``. Raises TokenError."""
-    return [
+    found = [
         FoundCertificate(_get(entry, "id", bytes), _get(entry, "label", str), _get(entry, "der", bytes))
         for entry in _list_of(answer)
     ]
+    return [entry for entry in found if not entry.label.startswith(quirks.not_certificates)]
 
 
 def octets(answer: object, length: int) -> bytes:
@@ -93,6 +102,8 @@ def public_key_sha256(point: bytes) -> bytes:
 
 def certified_point(der: bytes) -> bytes | None:
     """The certificate's public key as 65 bytes of SEC1, or None if it is not one of P-256."""
+    if _SERIAL_ZERO in der[:_HEAD_BYTES]:
+        return None
     try:
         public = x509.load_der_x509_certificate(der).public_key()
     except (ValueError, UnsupportedAlgorithm):
@@ -108,9 +119,13 @@ def _token(entry: dict[Any, Any]) -> FoundToken:
         raise _nonsense()
     # A blank token has neither label nor serial; empty attributes would name nothing but blank ones.
     path = {name: names[name] for name in TOKEN_ATTRIBUTES if names.get(name)}
+    quirks = known_quirks.of(names)
+    if quirks.label_wanders:
+        path.pop("token", None)
     return FoundToken(
         slot=_get(entry, "slot", int),
         names=names,
+        quirks=quirks,
         info=TokenInfo(
             uri=str(Pkcs11Uri(path)),
             label=_get(names, "token", str),

@@ -60,7 +60,8 @@ _KNOWN: dict[str, tuple[str, str, str]] = {
 POISONED = frozenset(
     {
         "DeviceError", "DeviceRemoved", "TokenNotPresent", "SessionClosed", "SessionHandleInvalid",
-        "UserNotLoggedIn", "KeyHandleInvalid", "ObjectHandleInvalid", "GeneralError", "HostMemory",
+        "UserNotLoggedIn", "KeyHandleInvalid", "ObjectHandleInvalid", "GeneralError", "FunctionFailed",
+        "HostMemory",
         "OperationActive", "PKCS11Error",
     }
 )  # fmt: skip

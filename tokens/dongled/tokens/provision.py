@@ -103,23 +103,32 @@ def _to_initialize(found: list[describe.FoundToken], label: str, erase: str | No
     return candidates[0]
 
 
-async def generate(module: str, uri: str, pin: PinSource, role: KeyRole) -> KeyInfo:
-    """Generate a role's key on the token; refuses to add a second one. Raises TokenError."""
-    async with _session(module, uri, pin, writable=True) as session:
-        if any(key.label == role for key in describe.keys(await session.call("keys"))):
+async def generate(
+    module: str, uri: str, pin: PinSource, role: KeyRole, *, officer: PinSource | None = None
+) -> KeyInfo:
+    """Generate a role's key on the token; refuses to add a second one. Raises TokenError.
+
+    ``officer`` is the security officer's PIN, for tokens that take keys from no one else.
+    """
+    async with _session(module, uri, pin, writable=True, officer=officer) as session:
+        quirks = session.quirks
+        if any(quirks.is_for(role, key.cka_id, key.label) for key in await session.found_keys()):
             raise TokenError(
                 "key-exists",
-                f"the token holds a key labelled {role.value!r} already",
+                f"the token holds the {role.value} key already",
                 "nothing is overwritten: use that key, or initialise the token anew",
             )
+        if quirks.places and role not in quirks.places:
+            raise TokenError("token-unable", f"the token has no place for the {role.value} key")
         await session.call(
             "generate",
-            key=secrets.token_bytes(_CKA_ID_BYTES),
+            key=quirks.places.get(role) or secrets.token_bytes(_CKA_ID_BYTES),
             label=role.value,
             sign=True,
             derive=role in _MAY_DERIVE,
+            extractable_settable=quirks.extractable_settable,
         )
-        key, point = checks.the_key(role, describe.keys(await session.call("keys")), None)
+        key, point = checks.the_key(role, await session.found_keys(), None, quirks)
         return checks.key_info(role, key, point, ())
 
 
@@ -160,11 +169,20 @@ async def request_certificate(
 
 
 async def store_certificate(
-    module: str, uri: str, pin: PinSource, role: KeyRole, certificate: x509.Certificate
+    module: str,
+    uri: str,
+    pin: PinSource,
+    role: KeyRole,
+    certificate: x509.Certificate,
+    *,
+    officer: PinSource | None = None,
 ) -> KeyInfo:
-    """Store a role's certificate on the token, in place of an earlier one. Raises TokenError."""
+    """Store a role's certificate on the token, in place of an earlier one. Raises TokenError.
+
+    ``officer`` is the security officer's PIN, for tokens that take certificates from no one else.
+    """
     der = certificate.public_bytes(serialization.Encoding.DER)
-    async with _session(module, uri, pin, frozenset({role}), writable=True) as session:
+    async with _session(module, uri, pin, frozenset({role}), writable=True, officer=officer) as session:
         key = session.keys[role]
         if describe.certified_point(der) != key.point:
             raise TokenError(
@@ -181,21 +199,23 @@ async def store_certificate(
             subject=certificate.subject.public_bytes(),
             issuer=certificate.issuer.public_bytes(),
             number=_der_integer(certificate.serial_number),
+            in_place=bool(session.quirks.places),
         )
-        found, point = checks.the_key(role, describe.keys(await session.call("keys")), None)
-        return checks.key_info(role, found, point, describe.certificates(await session.call("certificates")))
+    # Read back by another worker: a module may remember what it wrote, and ykcs11 forgets who made the key.
+    async with _session(module, uri, pin, frozenset({role})) as session:
+        return session.keys[role]
 
 
 async def show(module: str, uri: str, pin: PinSource) -> TokenReport:
     """What the token holds for each role, and what is wrong with it. Raises TokenError."""
     async with _session(module, uri, pin) as session:
-        found = describe.keys(await session.call("keys"))
-        certificates = describe.certificates(await session.call("certificates"))
+        found = await session.found_keys()
+        certificates = await session.found_certificates()
         keys: dict[KeyRole, KeyInfo] = {}
         refused: dict[KeyRole, TokenError] = {}
         for role in KeyRole:
             try:
-                key, point = checks.the_key(role, found, None)
+                key, point = checks.the_key(role, found, None, session.quirks)
             except TokenError as error:
                 if error.reason != "key-missing":
                     refused[role] = error
@@ -272,8 +292,9 @@ async def _session(
     roles: frozenset[KeyRole] = frozenset(),
     *,
     writable: bool = False,
+    officer: PinSource | None = None,
 ) -> AsyncIterator[TokenSession]:
-    session = await open_session(module, uri, pin, roles, writable=writable)
+    session = await open_session(module, uri, pin, roles, writable=writable, officer=officer)
     try:
         yield session
     finally:

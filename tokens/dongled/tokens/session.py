@@ -12,6 +12,7 @@ from dongled.tokens.broker import Ask, Broker
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
+from dongled.tokens.quirks import NONE, Quirks
 from dongled.tokens.uri import parse_token
 
 DIGEST_BYTES = 32
@@ -24,7 +25,8 @@ class TokenSession:
     """Keys of one token by role, checked at each opening (``checks``), and their two operations.
 
     Every new worker logs in again and checks again, and refuses keys that are not those of the first
-    opening. With ``writable`` the session may change the token.
+    opening. With ``writable`` the session may change the token; ``officer`` is the security officer's PIN,
+    for tokens that take changes from no one else.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class TokenSession:
         *,
         ledger: PinLedger = PROCESS_LEDGER,
         writable: bool = False,
+        officer: PinSource | None = None,
     ) -> None:
         self._uri = parse_token(uri)
         self._broker = broker
@@ -45,8 +48,10 @@ class TokenSession:
         self._pins = pins
         self._ledger = ledger
         self._writable = writable
+        self._officer = officer
         self._keys: dict[KeyRole, KeyInfo] = {}
         self._token: TokenInfo | None = None
+        self._quirks = NONE
         self._signed = 0
         self._derived = 0
 
@@ -64,6 +69,19 @@ class TokenSession:
     @property
     def keys(self) -> Mapping[KeyRole, KeyInfo]:
         return self._keys
+
+    @property
+    def quirks(self) -> Quirks:
+        """What holds of the token besides PKCS#11."""
+        return self._quirks
+
+    async def found_keys(self) -> list[describe.FoundKey]:
+        """Every elliptic-curve private key on the token. Raises TokenError."""
+        return describe.keys(await self.call("keys"))
+
+    async def found_certificates(self) -> list[describe.FoundCertificate]:
+        """Every certificate of a key on the token. Raises TokenError."""
+        return describe.certificates(await self.call("certificates"), self._quirks)
 
     @property
     def operations(self) -> OperationCounts:
@@ -101,22 +119,46 @@ class TokenSession:
             )
         await self._log_in(ask, token)
         found = describe.keys(await ask("keys", serial=token.info.serial))
-        certificates = describe.certificates(await ask("certificates", serial=token.info.serial))
+        certificates = describe.certificates(
+            await ask("certificates", serial=token.info.serial), token.quirks
+        )
         keys = {}
         for role in sorted(self._roles):
-            key, point = checks.the_key(role, found, self._pin_of(role))
+            key, point = checks.the_key(role, found, self._pin_of(role), token.quirks)
             keys[role] = checks.key_info(role, key, point, certificates)
         checks.check_same(self._keys, keys)
         self._keys = keys
         self._token = token.info
+        self._quirks = token.quirks
 
     async def _log_in(self, ask: Ask, token: describe.FoundToken) -> None:
         serial = token.info.serial
         # Version before PIN: a file that changes in between counts as its older self, never as tried.
-        version = await asyncio.to_thread(self._pin.version)
-        pin = await asyncio.to_thread(self._pin.read)
-        async with self._ledger.attempt(serial, version, self._pin.description):
-            await ask("login", slot=token.slot, serial=serial, pin=pin.reveal(), writable=self._writable)
+        if self._writable and not token.quirks.changes:
+            raise TokenError(
+                "token-unable",
+                "this module cannot put keys or certificates on this token",
+                "use the token's own module or tool for it: ykcs11 for a YubiKey, OpenSC's piv-tool for PIV",
+            )
+        officer = self._writable and token.quirks.officer_writes
+        source = self._officer if officer else self._pin
+        if source is None:
+            raise TokenError(
+                "officer-needed",
+                "this token takes changes only from its security officer",
+                "give the SO PIN as well; of a PIV card that is the management key, in hexadecimal digits",
+            )
+        version = await asyncio.to_thread(source.version)
+        pin = await asyncio.to_thread(source.read)
+        async with self._ledger.attempt(serial, version, source.description):
+            await ask(
+                "login",
+                slot=token.slot,
+                serial=serial,
+                pin=pin.reveal(),
+                writable=self._writable,
+                officer=officer,
+            )
 
     def _pin_of(self, role: KeyRole) -> KeyPin | None:
         if self._pins is None:
@@ -131,9 +173,10 @@ async def open_session(
     roles: frozenset[KeyRole],
     *,
     writable: bool = False,
+    officer: PinSource | None = None,
 ) -> TokenSession:
     """Open keys of a token in a worker of their own. Raises TokenError."""
-    session = TokenSession(Broker(module), uri, pin, roles, writable=writable)
+    session = TokenSession(Broker(module), uri, pin, roles, writable=writable, officer=officer)
     try:
         await session.open()
     except BaseException:

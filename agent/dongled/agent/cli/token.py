@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dongled.tokens.api import KeyInfo, TokenInfo
+    from dongled.tokens.pin import PinSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +27,13 @@ ROLES = ("identity", "data", "ca")
 def _role_option(*roles: str) -> Callable[[Command], Command]:
     return click.option("--role", required=True, type=click.Choice(roles), help="Which key.")
 
+
+_officer_option = click.option(
+    "--so-pin-file",
+    type=click.Path(path_type=Path),
+    help="The file that holds the SO PIN, where the token takes changes from no one else: of a PIV card "
+    "the management key, in hexadecimal digits.",
+)
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -83,17 +91,25 @@ def init_command(
 
 @command.command("keygen")
 @token_options
+@_officer_option
 @_role_option(*ROLES)
 @_json_option
 @reporting_errors()
 def keygen_command(
-    module: str, uri: str, pin_file: Path | None, pin_credential: str | None, role: str, as_json: bool
+    module: str,
+    uri: str,
+    pin_file: Path | None,
+    pin_credential: str | None,
+    so_pin_file: Path | None,
+    role: str,
+    as_json: bool,
 ) -> None:
     """Generate a key on the token, never to leave it. Refuses when the role has one."""
     from dongled.tokens import provision
     from dongled.tokens.api import KeyRole
 
-    key = asyncio.run(provision.generate(module, uri, pin_source(pin_file, pin_credential), KeyRole(role)))
+    pin, officer = pin_source(pin_file, pin_credential), _officer(so_pin_file)
+    key = asyncio.run(provision.generate(module, uri, pin, KeyRole(role), officer=officer))
     if as_json:
         _print_json(_key_json(key))
     else:
@@ -157,6 +173,7 @@ def csr_command(
 
 @command.command("import-cert")
 @token_options
+@_officer_option
 @_role_option(*ROLES)
 @click.argument("certificate", type=click.Path(path_type=Path))
 @_json_option
@@ -166,6 +183,7 @@ def import_cert_command(
     uri: str,
     pin_file: Path | None,
     pin_credential: str | None,
+    so_pin_file: Path | None,
     role: str,
     certificate: Path,
     as_json: bool,
@@ -176,7 +194,8 @@ def import_cert_command(
 
     pin = pin_source(pin_file, pin_credential)
     loaded = _read_certificate(certificate)
-    key = asyncio.run(provision.store_certificate(module, uri, pin, KeyRole(role), loaded))
+    officer = _officer(so_pin_file)
+    key = asyncio.run(provision.store_certificate(module, uri, pin, KeyRole(role), loaded, officer=officer))
     if as_json:
         _print_json(_key_json(key))
     else:
@@ -217,6 +236,10 @@ def show_command(
         click.echo(f"\n# {role.value}: refused, {error} [{error.reason}]\n#   {error.hint}")
     if not report.keys and not report.refused:
         click.echo("# no keys: `dongled token keygen` makes them")
+
+
+def _officer(file: Path | None) -> PinSource | None:
+    return pin_source(file, None, "security officer's PIN") if file is not None else None
 
 
 def _read_certificate(path: Path) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pkcs11
-from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag, _pkcs11
 
 from dongled.tokens.errors import TokenError
 from dongled.tokens.worker import cryptoki
@@ -15,6 +16,9 @@ from dongled.tokens.worker.curve import POINT_BYTES, is_point
 P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
 
 _SECRET_BYTES = 32
+
+# The bindings' stubs do not tell of it.
+_derive_key: Callable[..., Any] = vars(_pkcs11)["DeriveMixin"].derive_key
 
 # What the key has to say of itself, and what not to believe when the module cannot say it.
 _ATTRIBUTES: dict[str, tuple[Attribute, bool]] = {
@@ -81,9 +85,13 @@ class Module:
             )
         return found
 
-    def login(self, slot: int, serial: str, pin: str, writable: bool) -> None:
-        """Open a session and log in, with exactly one C_Login."""
-        self._sessions[serial] = self._token(slot, serial).open(rw=writable, user_pin=pin)
+    def login(self, slot: int, serial: str, pin: str, writable: bool, officer: bool) -> None:
+        """Open a session and log in as user or security officer, with exactly one C_Login."""
+        token = self._token(slot, serial)
+        if officer:
+            self._sessions[serial] = token.open(rw=writable, so_pin=pin)
+        else:
+            self._sessions[serial] = token.open(rw=writable, user_pin=pin)
 
     def logout(self, serial: str) -> None:
         session = self._sessions.pop(serial, None)
@@ -137,7 +145,9 @@ class Module:
         """
         if not is_point(point):
             raise TokenError("bad-point", "the peer's public key is not a point of P-256")
-        secret = self._key(serial, key).derive_key(
+        # Not the key's own method: a key that keeps its CKA_DERIVE to itself has none.
+        secret = _derive_key(
+            self._key(serial, key),
             KeyType.GENERIC_SECRET,
             _SECRET_BYTES * 8,
             capabilities=0,
@@ -155,13 +165,18 @@ class Module:
         finally:
             secret.destroy()
 
-    def generate(self, serial: str, key: bytes, label: str, sign: bool, derive: bool) -> None:
+    def generate(
+        self, serial: str, key: bytes, label: str, sign: bool, derive: bool, extractable_settable: bool
+    ) -> None:
         """Generate a key pair of P-256 on the token, its private half sensitive and never extractable."""
         capabilities = MechanismFlag(0)
         if sign:
             capabilities |= MechanismFlag.SIGN | MechanismFlag.VERIFY
         if derive:
             capabilities |= MechanismFlag.DERIVE
+        private = {Attribute.SENSITIVE: True}
+        if extractable_settable:
+            private[Attribute.EXTRACTABLE] = False
         parameters = self._session(serial).create_domain_parameters(
             KeyType.EC, {Attribute.EC_PARAMS: P256_PARAMETERS}, local=True
         )
@@ -171,16 +186,27 @@ class Module:
             store=True,
             capabilities=capabilities,
             mechanism=Mechanism.EC_KEY_PAIR_GEN,
-            private_template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False},
+            private_template=private,
         )
 
     def store_certificate(
-        self, serial: str, key: bytes, label: str, der: bytes, subject: bytes, issuer: bytes, number: bytes
+        self,
+        serial: str,
+        key: bytes,
+        label: str,
+        der: bytes,
+        subject: bytes,
+        issuer: bytes,
+        number: bytes,
+        in_place: bool,
     ) -> None:
-        """Store a certificate beside its key, in place of an earlier one of that key."""
+        """Store a certificate beside its key, in place of an earlier one of that key.
+
+        With ``in_place`` the token has one place for it, and storing overwrites what was there.
+        """
         session = self._session(serial)
         template = {Attribute.CLASS: ObjectClass.CERTIFICATE, Attribute.ID: key}
-        earlier = list(session.get_objects(template))
+        earlier = [] if in_place else list(session.get_objects(template))
         session.create_object(
             {
                 **template,

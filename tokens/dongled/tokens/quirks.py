@@ -1,0 +1,78 @@
+"""Where PKCS#11 modules differ from what this room takes for granted: one table, one row a kind of token.
+
+PIV cards have keys in fixed places, certificates tell what a key may do, and labels are the module's own.
+Measured with OpenSC 0.23 and ykcs11 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dongled.tokens.api import KeyAttributes, KeyRole
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """What holds of a token besides PKCS#11. Without any of it, a role is a CKA_LABEL.
+
+    ``places``: each role's CKA_ID, where the token has fixed places for keys and certificates.
+    ``derives_unsaid``: keys derive though CKA_DERIVE is false.
+    ``label_wanders``: the token's label is a certificate's subject, and changes with it.
+    ``changes``: keys and certificates can be put on the token through the module.
+    ``officer_writes``: only the security officer may do so.
+    ``extractable_settable``: CKA_EXTRACTABLE may be asked for at generation; it is read back anyhow.
+    ``not_certificates``: how labels of objects begin that look like a key's certificate and are not.
+    """
+
+    places: Mapping[KeyRole, bytes] = field(default_factory=dict)
+    derives_unsaid: bool = False
+    label_wanders: bool = False
+    changes: bool = True
+    officer_writes: bool = False
+    extractable_settable: bool = True
+    not_certificates: tuple[str, ...] = ()
+
+    def is_for(self, role: KeyRole, cka_id: bytes, label: str) -> bool:
+        """Is a key with this CKA_ID and CKA_LABEL that role's?"""
+        if self.places:
+            return self.places.get(role) == cka_id
+        return label == role
+
+    def may(self, role: KeyRole, attributes: KeyAttributes) -> bool:
+        """Does the token let the key do what the role needs?"""
+        if role is KeyRole.DATA:
+            return attributes.derive or self.derives_unsaid
+        return attributes.sign
+
+
+NONE = Quirks()
+
+# PIV keys 9A and 9D (NIST SP 800-73-4) by the CKA_ID that both modules give them.
+_PIV_PLACES = {KeyRole.IDENTITY: b"\x01", KeyRole.DATA: b"\x03"}
+
+# What the module and its token say of themselves, and what follows from it; the first row that fits holds.
+_TABLE: tuple[tuple[Mapping[str, str], Quirks], ...] = (
+    (
+        {"library-manufacturer": "OpenSC Project", "manufacturer": "piv_II"},
+        Quirks(places=_PIV_PLACES, label_wanders=True, changes=False),
+    ),
+    (
+        {"library-manufacturer": "Yubico (www.yubico.com)"},
+        Quirks(
+            places=_PIV_PLACES,
+            derives_unsaid=True,
+            officer_writes=True,
+            extractable_settable=False,
+            not_certificates=("X.509 Certificate for PIV Attestation",),
+        ),
+    ),
+)
+
+
+def of(names: Mapping[str, str]) -> Quirks:
+    """The quirks of a token, given its and its module's names as in RFC 7512, section 2.3."""
+    for said, quirks in _TABLE:
+        if all(names.get(name) == value for name, value in said.items()):
+            return quirks
+    return NONE
