@@ -27,7 +27,7 @@ def test_each_reason_and_no_other() -> None:
     for row in re.findall(r"^\| (`.*`) \| [^|]* \|$", TEXT.partition("## Reasons")[2], re.MULTILINE):
         documented |= set(re.findall(r"`([^`]+)`", row))
     raised = {reason for _, reason in REASONS} | {"viewer-not-allowed", "publisher-not-allowed"}
-    pattern = re.compile(r"(?:PolicyRefused|ProfileViolation)\(\s*\"([a-z0-9-]+)\"")
+    pattern = re.compile(r"(?:PolicyRefused|PolicyUndecided|ProfileViolation)\(\s*\"([a-z0-9-]+)\"")
     for path in Path(verifier.__file__).parent.glob("*.py"):
         raised |= set(pattern.findall(path.read_text()))
     raised |= {"chain-untrusted", "ocsp-replayed"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.x509 import ocsp
 
-from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.profile import ASSURANCE_OIDS, ROLE_OIDS, Assurance
 from dongled.agent.policy.revocation import (
@@ -61,6 +61,20 @@ def test_what_is_not_known_is_refused_and_asked_for() -> None:
     revocations.asked = asked.append
     assert refusal(revocations) == "revocation-pending"
     assert [pair.key for pair in asked] == [LEAF_PAIR.key, MIDDLE_PAIR.key]
+
+
+def test_what_may_be_known_in_a_moment_is_undecided_and_what_is_known_is_not() -> None:
+    revocations = known()
+    with pytest.raises(PolicyUndecided):
+        revocations.check(PATH, NOW)
+    revocations.failed(LEAF_PAIR, Source.OCSP, UNREACHABLE)
+    with pytest.raises(PolicyUndecided):
+        revocations.check(PATH, NOW)
+    for status in (Status.UNKNOWN, Status.REVOKED):
+        revocations.learn(LEAF_PAIR, answer(status))
+        with pytest.raises(PolicyRefused) as caught:
+            revocations.check(PATH, NOW)
+        assert not isinstance(caught.value, PolicyUndecided)
 
 
 def test_each_certificate_of_the_path_must_be_good() -> None:

@@ -17,6 +17,10 @@ class PolicyRefused(AgentError):
     """A certificate or a request was refused; ``reason`` is distinct for each check."""
 
 
+class PolicyUndecided(PolicyRefused):
+    """Refused because something is not known, and may be in a moment: the question is worth repeating."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedCertificate:
     """A certificate that passed every check at the time of asking.

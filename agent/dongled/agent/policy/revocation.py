@@ -26,7 +26,7 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
 
 # How far a platform's clock may be ahead of ours.
 SKEW = timedelta(minutes=5)
@@ -123,7 +123,7 @@ class Revocations:
             return
         pairs = pairs_of(path)
         if not pairs:
-            raise PolicyRefused("revocation-pending", "nothing is known of this certificate's issuer")
+            raise PolicyUndecided("revocation-pending", "nothing is known of this certificate's issuer")
         for pair in pairs:
             if self.asked is not None:
                 self.asked(pair)
@@ -185,12 +185,12 @@ class Revocations:
         # 5.
         raise self._missing(known, name)
 
-    def _missing(self, known: _Known, name: str) -> PolicyRefused:
+    def _missing(self, known: _Known, name: str) -> PolicyUndecided:
         failures = sorted(known.failures.values(), key=lambda error: error.reason == "revocation-no-source")
         if failures:
             text = "; ".join(str(error) for error in failures)
-            return PolicyRefused(failures[0].reason, f"{name!r}: {text}", failures[0].hint)
+            return PolicyUndecided(failures[0].reason, f"{name!r}: {text}", failures[0].hint)
         if known.answers:
             source = next(iter(known.answers))
-            return PolicyRefused(f"{source}-stale", f"{name!r}: the last answer ran out")
-        return PolicyRefused("revocation-pending", f"{name!r}: it is being asked whether it was revoked")
+            return PolicyUndecided(f"{source}-stale", f"{name!r}: the last answer ran out")
+        return PolicyUndecided("revocation-pending", f"{name!r}: it is being asked whether it was revoked")
