@@ -25,6 +25,8 @@ from integration.running import Running, opened
 from support.authority import DAY, Authority, der
 from support.janus import JanusServer
 
+pytestmark = pytest.mark.timeout(300)
+
 SOFTWARE = ASSURANCE_OIDS[Assurance.SOFTWARE]
 NOW = datetime.now(UTC)
 

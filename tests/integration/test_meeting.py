@@ -22,6 +22,8 @@ from integration.running import (
     sending,
 )
 
+pytestmark = pytest.mark.timeout(300)
+
 # What the protocol promises, times three (docs/protocol.md, Timers).
 BLIND_WITHIN = 3 * 2.0
 MEMORY_LIMIT = 220 * 1024 * 1024
