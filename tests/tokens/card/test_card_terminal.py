@@ -323,3 +323,17 @@ async def test_malformed_answers_are_errors(card: PivCard, module: str) -> None:
         clock.time += 120
     await check_works(opened, card)
     await opened.close()
+
+
+async def test_a_certificate_does_not_change_the_uri(blank: PivCard) -> None:
+    """OpenSC labels the token with a certificate's subject."""
+    bench.provision(blank)
+    certificates = {name: blank.applet.objects.pop(name) for name in (0x5FC105, 0x5FC10B)}
+    labels, uris = set(), set()
+    for _ in range(2):
+        (token,) = await provision.list_tokens(OPENSC)
+        labels.add(token.label)
+        uris.add(token.uri)
+        blank.applet.objects |= certificates
+    assert len(labels) == 2
+    assert len(uris) == 1
