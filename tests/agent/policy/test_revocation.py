@@ -173,6 +173,7 @@ def test_a_failure_takes_nothing_back_and_a_success_forgets_it() -> None:
     revocations.failed(LEAF_PAIR, Source.OCSP, UNREACHABLE)
     assert refusal(revocations) == "revocation-unreachable"
     revocations.learn(LEAF_PAIR, answer())
+    assert refusal(revocations, NOW + DAY) == "ocsp-stale"
     revocations.failed(LEAF_PAIR, Source.OCSP, UNREACHABLE)
     revocations.check(PATH, NOW)
     revocations.failed(LEAF_PAIR, Source.CRL, PolicyRefused("revocation-no-source", "none"))
