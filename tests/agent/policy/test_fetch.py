@@ -137,6 +137,16 @@ async def test_places_that_are_not_asked(url: str) -> None:
     assert caught.value.reason == "revocation-unreachable"
 
 
+async def test_more_than_was_bargained_for_and_a_user_in_the_address(served: Web) -> None:
+    served.answer = lambda head: ok(b"x" * 101)
+    async with Downloader() as downloader:
+        with pytest.raises(PolicyRefused, match="more than 100 bytes"):
+            await downloader.get(served.url, None, 100)
+        assert await downloader.get(served.url, None, 101) == (b"x" * 101, None)
+        with pytest.raises(PolicyRefused, match="a user in it"):
+            await downloader.get(served.url.replace("//", "//user:word@"), None, 101)
+
+
 async def test_a_dead_responder_and_one_that_comes_back(served: Web) -> None:
     served.answer = lambda head: ok(b"", status="503 Later")
     async with asking(Mode.OCSP, PATH, responder=served.url) as here:
@@ -167,6 +177,15 @@ async def test_revoked_in_mid_meeting_and_an_old_answer_replayed(served: Web) ->
         assert await here.again(120.0) == "revoked"
         served.answer = lambda head: old
         assert await here.again(120.0) == "revoked"
+
+
+async def test_a_revoked_one_whose_answer_ran_out_is_not_asked_about_all_the_time(served: Web) -> None:
+    status = ocsp.OCSPCertStatus.REVOKED
+    served.answer = lambda head: good(status=status, this_update=NOW - 9 * DAY, next_update=NOW - DAY)
+    async with asking(Mode.OCSP, PATH, responder=served.url, refresh=120.0) as here:
+        assert await here.settled() == "revoked"
+        (watched,) = here.fetcher._watched.values()
+        assert watched.due - here.steady() >= 90
 
 
 async def test_it_is_asked_again_before_the_answer_runs_out_and_not_all_the_time(served: Web) -> None:
