@@ -83,12 +83,18 @@ class Daemon:
         keys = await wiring.open_keys(self._settings.token)
         stack.push_async_callback(keys.close)
         trust = wiring.open_trust(self._settings)
+        trust.on_learned(self._judge_again)
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
         self._terminal = wiring.open_terminal(self._settings, keys, trust.policy)
         claim = IdentityClaim(self._terminal.identity_chain[0])
         stack.callback(claim.release)
+
+    def _judge_again(self) -> None:
+        for meeting in self._meetings:
+            if isinstance(meeting.session, EncryptedSession):
+                meeting.session.judge_again()
 
     async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
         control = self._settings.control

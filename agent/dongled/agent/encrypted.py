@@ -112,6 +112,11 @@ class EncryptedSession:
             await self.streams.close()
             await self.room.leave()
 
+    def judge_again(self) -> None:
+        """The policy has learned something about somebody."""
+        self.member.rejudge(boottime())
+        self._pump()
+
     def _end(self, why: str) -> None:
         if not self._ended.done():
             self._ended.set_result(why)

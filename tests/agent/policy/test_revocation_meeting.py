@@ -107,3 +107,27 @@ def test_a_revoked_camera_is_shown_to_nobody_who_comes() -> None:
     assert viewer.ever_opened == []
     assert "revoked" in viewer.reasons()
     assert viewer.token.counts["derive"] == camera.token.counts["derive"] == 0
+
+
+def test_terminals_meet_once_the_platform_has_answered() -> None:
+    platform = Platform()
+    camera = platform.join("camera", publishes=True, answers_after=0.3)
+    viewer = platform.join("viewer", answers_after=0.3)
+    platform.bus.run(0.2)
+    assert viewer.ever_opened == []
+    assert "revocation-pending" in camera.reasons() | viewer.reasons()
+    platform.bus.run(3)
+    assert viewer.can_watch(camera)
+
+
+def test_who_is_revoked_is_blind_2_s_after_it_was_learned() -> None:
+    platform = Platform()
+    camera, lost = platform.join("camera", publishes=True), platform.join("lost")
+    platform.bus.run(20)
+    assert lost.can_watch(camera)
+    platform.revoked.add(platform.serials["lost"][0])
+    platform.bus.run(REFRESH)
+    camera.member.rejudge(platform.bus.now)
+    platform.bus.settle(camera)
+    platform.bus.run(2)
+    assert not lost.can_watch(camera)

@@ -156,9 +156,7 @@ class JanusServer:
     def info(self) -> dict[str, Any]:
         """What Janus says of itself and of its plugins."""
         trust = None if self._tls is None else ssl.create_default_context(cafile=self._tls[0])
-        with connect(
-            self.url, subprotocols=[Subprotocol("janus-protocol")], proxy=None, ssl=trust
-        ) as socket:
+        with connect(self.url, subprotocols=[Subprotocol("janus-protocol")], proxy=None, ssl=trust) as socket:
             socket.send(json.dumps({"janus": "info", "transaction": secrets.token_hex(8)}))
             answer = json.loads(socket.recv(_START_SECONDS))
         if answer.get("janus") != "server_info":

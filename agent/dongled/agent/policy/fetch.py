@@ -88,7 +88,12 @@ class RevocationFetcher:
         self._watched: OrderedDict[bytes, _Watched] = OrderedDict()
         self._crls: OrderedDict[tuple[str, bytes], _Fetched] = OrderedDict()
         self._wake = asyncio.Event()
+        self._learned: Callable[[], None] = lambda: None
         revocations.asked = self._asked
+
+    def on_learned(self, learned: Callable[[], None]) -> None:
+        """Call ``learned`` after each answer, and after each failure to get one."""
+        self._learned = learned
 
     def _asked(self, pair: Pair) -> None:
         now = self._steady()
@@ -141,6 +146,7 @@ class RevocationFetcher:
         watched.failures = 0 if held else watched.failures + 1
         watched.due = self._steady() + self._delay(watched.failures, held)
         self._wake.set()
+        self._learned()
 
     def _lasts(self, answer: Answer) -> float:
         """Seconds until it runs out; what is revoked stays so."""

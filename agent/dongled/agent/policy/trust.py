@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dongled.agent.policy.clock import TrustedClock
@@ -19,6 +20,11 @@ class Trust:
     clock: TrustedClock
     floor: FloorFile
     fetcher: RevocationFetcher | None
+
+    def on_learned(self, learned: Callable[[], None]) -> None:
+        """Call ``learned`` whenever a certificate may have to be judged otherwise than before."""
+        if self.fetcher is not None:
+            self.fetcher.on_learned(learned)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -9,7 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
-from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import limits
 from dongled.agent.protocol.api import PeerChanged, PeerJoined
 from dongled.agent.protocol.context import Party, context
@@ -111,6 +111,8 @@ class Introductions:
             identity, peer, epoch = verify_announcement(
                 signed, announce, self._state.meeting, self._state.policy
             )
+        except PolicyUndecided:
+            raise
         except PolicyRefused as error:
             self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
             raise

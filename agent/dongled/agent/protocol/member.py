@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from dongled.agent.policy.api import Policy, PolicyRefused
+from dongled.agent.policy.api import Policy, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import cose, limits
 from dongled.agent.protocol.api import Effect, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
 from dongled.agent.protocol.beacons import Beacons
@@ -23,6 +23,7 @@ from dongled.agent.protocol.remote import Remote
 from dongled.agent.protocol.roster import roster_hash
 from dongled.agent.protocol.state import Counters, NotForMe, State, UnknownSender
 from dongled.agent.protocol.subscriber import Subscriber
+from dongled.agent.protocol.undecided import Undecided
 
 
 class Member:
@@ -67,6 +68,7 @@ class Member:
         self._beacons = Beacons(self._state, self._publisher)
         self._introductions = Introductions(self._state, self._admitted, self._evicted)
         self._early = EarlyMessages()
+        self._undecided = Undecided()
         self._quota = Quota()
         self._ghosts: dict[bytes, Remote] = {}
         self._superseded_at: dict[bytes, float] = {}
@@ -147,6 +149,8 @@ class Member:
         for session in [s for s, at in self._superseded_at.items() if now - at > limits.GHOST]:
             del self._ghosts[session], self._superseded_at[session]
         self._introductions.tick(now)
+        if now >= self._undecided.next_tick():
+            self._judge_again(now)
         if self._state.own is None:
             return
         if any(
@@ -161,7 +165,7 @@ class Member:
         """When ``tick`` is next of use, None for never."""
         if self._gone:
             return None
-        parts = (self._introductions, self._publisher, self._subscriber, self._beacons)
+        parts = (self._undecided, self._introductions, self._publisher, self._subscriber, self._beacons)
         remotes = self._state.remotes.values()
         times = [*(part.next_tick() for part in parts), *(self._gone_at(remote) for remote in remotes)]
         nonces = (self._nonce_due(remote) for remote in remotes if not remote.nonce)
@@ -242,13 +246,30 @@ class Member:
             self._introductions.search(now)
             if not self._early.hold(unknown.key, source, message, now):
                 self._state.refused(unknown, source)
+        except PolicyUndecided as error:
+            self._state.refused(error, source, self._session_of(source))
+            if signed.kind == "announce":
+                self._undecided.hold(source, message, now)
         except (Refusal, PolicyRefused) as error:
             self._state.refused(error, source, self._session_of(source))
+
+    def rejudge(self, now: float) -> None:
+        """The policy has learned something: judge who waits and who holds keys again, now."""
+        if self._gone:
+            return
+        self._judge_again(now)
+        self._publisher.rejudge(now)
+
+    def _judge_again(self, now: float) -> None:
+        for source, message in self._undecided.take():
+            self._receive(source, message, now)
 
     def _dispatch(self, signed: Signed, source: str, now: float) -> None:
         match signed.kind:
             case "announce":
-                self._take_early(self._introductions.heard(signed, source, now), now)
+                remote = self._introductions.heard(signed, source, now)
+                self._undecided.decided(source)
+                self._take_early(remote, now)
             case "welcome" if self._state.own is not None:
                 self._subscriber.nonce_heard(self._introductions.welcomed(signed, now), now)
             case "presence" if self._state.own is not None:

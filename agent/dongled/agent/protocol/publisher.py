@@ -248,6 +248,20 @@ class Publisher:
         if not receivers:
             self._switch()
 
+    def rejudge(self, now: float) -> None:
+        """Make fresh keys at once if somebody who holds them may not any more (P6)."""
+        if not all(self._may_keep(session, holder) for session, holder in self.holders.items()):
+            self._schedule(now)
+
+    def _may_keep(self, session: bytes, holder: Holder) -> bool:
+        remote = self._state.remotes.get(session)
+        try:
+            return (
+                remote is not None and self._allowed(remote, holder.epoch, holder.streams) == holder.streams
+            )
+        except (Refusal, PolicyRefused):
+            return False
+
     def _judge_holders(self, now: float) -> None:
         for session, holder in list(self.holders.items()):
             remote = self._state.remotes.get(session)
