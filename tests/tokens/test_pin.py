@@ -92,6 +92,14 @@ def test_a_credential_is_read_where_systemd_put_it(tmp_path: Path, monkeypatch: 
     # What an ACL for the service's user looks like to stat.
     path.chmod(0o440)
     assert PinCredential("token-pin").read().reveal() == "73195"
+    version = PinCredential("token-pin").version()
+    # As systemd does at each start of a service.
+    os.utime(path, ns=(1, 1))
+    assert PinCredential("token-pin").version() == version
+    path.chmod(0o600)
+    path.write_text("7319555")
+    assert PinCredential("token-pin").version() != version
+    path.write_text("73195")
     with refused("pin-file"):
         PinCredential("absent").read()
     for name in ("../pin", "", "..", "a/b"):

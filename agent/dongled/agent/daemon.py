@@ -26,6 +26,7 @@ from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.config.api import MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
+from dongled.tokens.ledger_file import FileLedger
 
 log = logging.getLogger("dongled")
 
@@ -80,7 +81,7 @@ class Daemon:
 
     async def _open_terminal(self, stack: contextlib.AsyncExitStack) -> None:
         assert self._settings.token is not None
-        keys = await wiring.open_keys(self._settings.token)
+        keys = await wiring.open_keys(self._settings.token, FileLedger(self._settings.state.directory))
         stack.push_async_callback(keys.close)
         trust = wiring.open_trust(self._settings)
         trust.on_learned(self._judge_again)

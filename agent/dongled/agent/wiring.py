@@ -40,6 +40,7 @@ from dongled.media.sinks import MkvSink, NullSink, PngSink
 from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, TokenKeys
+from dongled.tokens.ledger import PinLedger
 from dongled.tokens.opened import open_token
 from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
 
@@ -58,10 +59,10 @@ def pin_source(token: TokenSettings) -> PinSource:
             return PinPrompt(partial(getpass.getpass, "PIN of the token: "))
 
 
-async def open_keys(token: TokenSettings) -> TokenKeys:
+async def open_keys(token: TokenSettings, ledger: PinLedger) -> TokenKeys:
     """The token, unlocked and checked against its pins. Raises TokenError."""
     pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
-    return await open_token(str(token.module), token.uri, pin_source(token), pins)
+    return await open_token(str(token.module), token.uri, pin_source(token), pins, ledger=ledger)
 
 
 def _pin(pin: KeyPin) -> tokens.KeyPin:

@@ -186,7 +186,8 @@ class TrustSettings(Section):
 
 
 class StateSettings(Section):
-    """What is kept over a restart: the latest time known to have passed. No secret is ever kept."""
+    """What is kept over a restart: the latest time known to have passed, and how PINs fared, never a PIN.
+    No secret is ever kept."""
 
     directory: Annotated[FilePath, Field(description="Directory for it, made if it is not there.")] = Path(
         "/var/lib/dongled"

@@ -56,10 +56,15 @@ def piv_card(daemon: Pcscd, pin: str, puk: str, *, slot: int = 0, serial: int = 
 
 def provision(card: PivCard) -> None:
     """Give it a terminal's two keys and certificates, as if made elsewhere."""
-    card.applet.objects[_CHUID] = chuid(card.applet.serial)
+    name(card)
     for slot in (IDENTITY, DATA):
         card.applet.keys.generate(slot, 0, 0)
         certify(card, slot, key_agreement=slot == DATA)
+
+
+def name(card: PivCard) -> None:
+    """Give it the card holder unique identifier that OpenSC takes its serial number from."""
+    card.applet.objects[_CHUID] = chuid(card.applet.serial)
 
 
 def certify(card: PivCard, slot: int, *, key_agreement: bool) -> x509.Certificate:

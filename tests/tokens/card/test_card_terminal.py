@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -17,11 +19,12 @@ from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import MemoryLedger
 from dongled.tokens.opened import OpenedToken, open_token
+from dongled.tokens.pin import PinFile
 from support.card import bench, piv_management
 from support.card.bench import DATA, IDENTITY, OPENSC, YKCS11, PivCard
-from tokens.bench import answering, new_pin, point_of, write_pin
+from tokens.bench import answering, new_pin, point_of, wait_gone, write_pin
 from tokens.test_cli import answer, token_command
-from tokens.test_faults import FakeClock
+from tokens.test_faults import FakeClock, worker_of
 from tokens.test_opened import public, verify
 from tokens.test_provision import certify
 
@@ -188,10 +191,22 @@ async def test_a_wrong_pin_uses_one_try(card: PivCard, module: str) -> None:
 
 @MODULES
 @pytest.mark.fault("final try")
-async def test_the_final_try_is_left_to_somebody(card: PivCard, module: str) -> None:
+async def test_the_final_try_is_left_to_somebody(card: PivCard, module: str, tmp_path: Path) -> None:
+    uri, pin = await uri_of(module), PinFile(write_pin(tmp_path / "pin", card.pin_text))
     card.applet.pin.left = 1
-    assert (await refused(opened_card(card, module, new_pin()))).reason == "pin-final-try"
+    assert (await refused(open_token(module, uri, pin, ledger=MemoryLedger()))).reason == "pin-final-try"
     assert card.applet.pin.left == 1
+    opened = await opened_card(card, module)
+    assert card.applet.pin.left == 3
+    card.applet.pin.left = 1
+    worker = worker_of(opened)
+    os.kill(worker, signal.SIGKILL)
+    await asyncio.to_thread(wait_gone, worker)
+    card.applet.deselect()
+    # Whoever answered for the first login is not asked for the next.
+    assert (await refused(opened.sign(bytes(32)))).reason == "pin-final-try"
+    assert card.applet.pin.left == 1
+    await opened.close()
 
 
 async def test_opensc_has_the_data_key_sign_nothing(card: PivCard) -> None:

@@ -28,8 +28,13 @@ from dongled.tokens.uri import Pkcs11Uri
 _REGENERATE = "generate a key on the token with `dongled token keygen`, and have it certified"
 
 
-def the_token(uri: Pkcs11Uri, found: Sequence[FoundToken], pins: KeyPins | None) -> FoundToken:
-    """The one token that the URI names, ready for a login (checks 1 to 3). Raises TokenError."""
+def the_token(
+    uri: Pkcs11Uri, found: Sequence[FoundToken], pins: KeyPins | None, *, attended: bool = False
+) -> FoundToken:
+    """The one token that the URI names, ready for a login (checks 1 to 3). Raises TokenError.
+
+    ``attended``: somebody gives the PIN for this very login.
+    """
     named = [token for token in found if token.info.initialized and uri.matches(token.names)]
     if not named:
         raise TokenError(
@@ -48,7 +53,7 @@ def the_token(uri: Pkcs11Uri, found: Sequence[FoundToken], pins: KeyPins | None)
         )
     if token.info.pin_locked:
         raise TokenError("pin-locked", "the token's PIN is locked", "unblock it with the PUK or the SO PIN")
-    if token.info.pin_final_try:
+    if token.info.pin_final_try and not attended:
         raise TokenError(
             "pin-final-try",
             "one more wrong PIN locks the token, so none is tried",

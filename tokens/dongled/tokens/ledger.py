@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from enum import Enum, auto
+from enum import StrEnum
 from typing import Protocol
 
 from dongled.tokens.errors import TokenError
 from dongled.tokens.failures import PIN_REFUSED, DeadlinePassed, ModuleFault, WorkerLost
 
-_POLL_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 # The module's way of saying that something went wrong somewhere.
 _PERHAPS_JUDGED = frozenset({"DeviceError", "FunctionFailed", "GeneralError", "PKCS11Error"})
@@ -29,62 +29,91 @@ class PinLedger(Protocol):
         """
 
 
-class _Verdict(Enum):
-    ACCEPTED = auto()
-    REFUSED = auto()
-    UNKNOWN = auto()
+class Verdict(StrEnum):
+    """How a PIN fared."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+Attempted = tuple[str, tuple[str, ...]]
+"""A token's serial number, and the version of a PIN source."""
 
 
 class MemoryLedger:
     """A ledger that lives as long as the process."""
 
     def __init__(self) -> None:
-        self._verdicts: dict[tuple[str, tuple[str, ...]], _Verdict] = {}
-        self._trying: set[tuple[str, tuple[str, ...]]] = set()
+        self._verdicts: dict[Attempted, Verdict] = {}
+        self._trying: set[Attempted] = set()
 
     @asynccontextmanager
     async def attempt(self, serial: str, version: tuple[str, ...], description: str) -> AsyncIterator[None]:
-        key = (serial, version)
+        tried = (serial, version)
         # Somebody else's attempt with the same PIN, perhaps on another thread's loop, decides for both.
-        while key in self._trying:  # noqa: ASYNC110 - an asyncio.Event belongs to one loop
-            await asyncio.sleep(_POLL_SECONDS)
-        before = self._verdicts.get(key)
-        if before is _Verdict.REFUSED:
-            raise TokenError(
-                "pin-refused-before",
-                f"the token refused the PIN from {description} before; it is not tried again",
-                "put the right PIN in its place: a source that has changed is tried once",
-            )
-        if before is _Verdict.UNKNOWN:
-            raise TokenError(
-                "pin-in-doubt",
-                f"the token failed while it judged the PIN from {description}; it is not tried again",
-                "check the PIN, then write it anew: a source that has changed is tried once",
-            )
-        self._trying.add(key)
+        while tried in self._trying:  # noqa: ASYNC110 - an asyncio.Event belongs to one loop
+            await asyncio.sleep(POLL_SECONDS)
+        self._trying.add(tried)
+        try:
+            async with self._attempt(tried, description):
+                yield
+        finally:
+            self._trying.discard(tried)
+
+    @asynccontextmanager
+    async def _attempt(self, tried: Attempted, description: str) -> AsyncIterator[None]:
+        before = await self._verdict(tried)
+        check_untried(before, description)
+        if before is None:
+            # Until it is known better: whoever dies meanwhile must not try it again.
+            await self._note(tried, Verdict.UNKNOWN)
         try:
             yield
         except BaseException as error:
             verdict = _verdict_after(error)
             # A PIN that opened the token before is not doubted because a worker died.
-            if verdict is _Verdict.REFUSED or (verdict is not None and before is not _Verdict.ACCEPTED):
-                self._verdicts[key] = verdict
+            if before is None or verdict is Verdict.REFUSED:
+                await self._note(tried, verdict)
             raise
+        if before is None:
+            await self._note(tried, Verdict.ACCEPTED)
+
+    async def _verdict(self, tried: Attempted) -> Verdict | None:
+        return self._verdicts.get(tried)
+
+    async def _note(self, tried: Attempted, verdict: Verdict | None) -> None:
+        if verdict is None:
+            del self._verdicts[tried]
         else:
-            self._verdicts[key] = _Verdict.ACCEPTED
-        finally:
-            self._trying.discard(key)
+            self._verdicts[tried] = verdict
 
 
-def _verdict_after(error: BaseException) -> _Verdict | None:
+def check_untried(before: Verdict | None, description: str) -> None:
+    """Raises TokenError for a PIN that was refused, or whose fate is unknown."""
+    if before is Verdict.REFUSED:
+        raise TokenError(
+            "pin-refused-before",
+            f"the token refused the PIN from {description} before; it is not tried again",
+            "put the right PIN in its place: a source that has changed is tried once",
+        )
+    if before is Verdict.UNKNOWN:
+        raise TokenError(
+            "pin-in-doubt",
+            f"the token failed while it judged the PIN from {description}; it is not tried again",
+            "check the PIN, then write it anew: a source that has changed is tried once",
+        )
+
+
+def _verdict_after(error: BaseException) -> Verdict | None:
     """What a failed login says of the PIN; None when the token cannot have judged it."""
     if isinstance(error, ModuleFault):
         if error.name in PIN_REFUSED:
-            return _Verdict.REFUSED
-        return _Verdict.UNKNOWN if error.name in _PERHAPS_JUDGED else None
+            return Verdict.REFUSED
+        return Verdict.UNKNOWN if error.name in _PERHAPS_JUDGED else None
     if isinstance(error, TokenError) and not isinstance(error, WorkerLost | DeadlinePassed):
         return None
-    return _Verdict.UNKNOWN
+    return Verdict.UNKNOWN
 
 
 PROCESS_LEDGER = MemoryLedger()

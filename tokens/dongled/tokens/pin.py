@@ -49,6 +49,10 @@ class PinSource(Protocol):
     def description(self) -> str:
         """What to call this source in an error; never the PIN."""
 
+    @property
+    def attended(self) -> bool:
+        """Will somebody be asked for the next ``read``, and answer for it?"""
+
     def version(self) -> tuple[str, ...]:
         """What tells this PIN from an earlier one of this source, without being it. Raises TokenError.
 
@@ -61,6 +65,8 @@ class PinSource(Protocol):
 
 class PinFile:
     """A PIN in a file that nobody but its owner can read."""
+
+    attended = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,6 +140,11 @@ class PinCredential(PinFile):
         super().__init__(Path(directory) / name)
         self._name = name
 
+    def version(self) -> tuple[str, ...]:
+        # systemd writes it anew at each start of the service, so its time tells nothing.
+        _, _, _, size = super().version()
+        return ("credential", self._name, size)
+
     @property
     def description(self) -> str:
         return f"systemd credential {self._name}"
@@ -156,6 +167,10 @@ class PinPrompt:
     @property
     def description(self) -> str:
         return self._description
+
+    @property
+    def attended(self) -> bool:
+        return self._answer is None
 
     def version(self) -> tuple[str, ...]:
         return ("prompt", self._serial)

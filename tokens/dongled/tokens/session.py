@@ -110,7 +110,8 @@ class TokenSession:
         await self._broker.close()
 
     async def _open(self, ask: Ask) -> None:
-        token = checks.the_token(self._uri, describe.tokens(await ask("tokens")), self._pins)
+        found = describe.tokens(await ask("tokens"))
+        token = checks.the_token(self._uri, found, self._pins, attended=self._pin.attended)
         if self._token is not None and token.info.serial != self._token.serial:
             raise TokenError(
                 "token-other",
@@ -118,13 +119,13 @@ class TokenSession:
                 "insert the token that this was started with",
             )
         await self._log_in(ask, token)
-        found = describe.keys(await ask("keys", serial=token.info.serial))
+        stored = describe.keys(await ask("keys", serial=token.info.serial))
         certificates = describe.certificates(
             await ask("certificates", serial=token.info.serial), token.quirks
         )
         keys = {}
         for role in sorted(self._roles):
-            key, point = checks.the_key(role, found, self._pin_of(role), token.quirks)
+            key, point = checks.the_key(role, stored, self._pin_of(role), token.quirks)
             keys[role] = checks.key_info(role, key, point, certificates)
         checks.check_same(self._keys, keys)
         self._keys = keys
