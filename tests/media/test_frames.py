@@ -56,21 +56,25 @@ def test_frames_may_arrive_in_any_order_within_the_window() -> None:
 def test_position_tells_how_far_a_generation_got() -> None:
     context, first, second = frames.context(), Generation(kid=4), Generation(kid=9, suite=4)
     here, there = FrameSealer(context), FrameOpener(context)
+
+    def commit(of: Generation) -> bytes:
+        return commit_base_key(of.base_key, of.kid, context.session, of.verify_key)
+
     assert here.position is None
     assert there.newest is None
     here.use(first.kid, first.base_key, first.signing_key)
-    assert here.position == Position(4, 0, commit_base_key(first.base_key, 4, context.session))
+    assert here.position == Position(4, 0, commit(first))
     for generation in (first, second):
         there.install(generation.kid, generation.base_key, generation.verify_key, generation.suite)
     late = here.seal(frames.delta_frame())
     there.open(here.seal(frames.delta_frame()))
-    assert here.position == Position(4, 2, commit_base_key(first.base_key, 4, context.session))
-    assert there.commit(4) == commit_base_key(first.base_key, 4, context.session)
+    assert here.position == Position(4, 2, commit(first))
+    assert there.commit(4) == commit(first)
     assert there.newest == (4, 1)
     here.use(second.kid, second.base_key, second.signing_key, second.suite)
     there.open(here.seal(frames.key_frame()))
     there.open(late)
-    assert here.position == Position(9, 1, commit_base_key(second.base_key, 9, context.session))
+    assert here.position == Position(9, 1, commit(second))
     assert there.newest == (9, 0)
     assert there.kids == [4, 9]
 

@@ -25,6 +25,7 @@ from dongled.media.keyring import (
 from support.frames import Generation
 
 SESSION = bytes(range(16))
+SIGNER = bytes(range(32))
 
 
 def sealing(generation: Generation, **changes: Any) -> SealingKey:
@@ -57,19 +58,20 @@ def refusal(ring: KeyRing, kid: int) -> str:
 def test_commitment_is_hkdf_as_written() -> None:
     base_key, kid = os.urandom(64), 0x0102030405060708
     extracted = hmac.digest(b"dongled/1 commit", base_key, hashlib.sha256)
-    expanded = hmac.digest(extracted, bytes(range(1, 9)) + SESSION + b"\x01", hashlib.sha256)
-    assert commit_base_key(base_key, kid, SESSION) == expanded
+    expanded = hmac.digest(extracted, bytes(range(1, 9)) + SESSION + SIGNER + b"\x01", hashlib.sha256)
+    assert commit_base_key(base_key, kid, SESSION, SIGNER) == expanded
 
 
-def test_commitment_binds_key_kid_and_session() -> None:
+def test_commitment_binds_key_kid_session_and_signer() -> None:
     base_key = os.urandom(64)
     commits = {
-        commit_base_key(base_key, 1, SESSION),
-        commit_base_key(base_key, 2, SESSION),
-        commit_base_key(base_key, 1, SESSION[::-1]),
-        commit_base_key(base_key[::-1], 1, SESSION),
+        commit_base_key(base_key, 1, SESSION, SIGNER),
+        commit_base_key(base_key, 2, SESSION, SIGNER),
+        commit_base_key(base_key, 1, SESSION[::-1], SIGNER),
+        commit_base_key(base_key[::-1], 1, SESSION, SIGNER),
+        commit_base_key(base_key, 1, SESSION, SIGNER[::-1]),
     }
-    assert len(commits) == 4
+    assert len(commits) == 5
 
 
 @pytest.mark.property("P11")
@@ -158,7 +160,7 @@ def test_a_kid_keeps_its_first_key() -> None:
             install(ring, first, **changes)
         assert refused.value.reason == "kid-conflict"
     assert ring.find(7) is key
-    assert ring.commit(7) == commit_base_key(first.base_key, 7, SESSION)
+    assert ring.commit(7) == commit_base_key(first.base_key, 7, SESSION, first.verify_key)
     assert ring.commit(8) is None
 
 

@@ -36,14 +36,15 @@ class UnknownKey(FrameRejected):
 
 
 # docs/protocol.md, Frames
-def commit_base_key(base_key: bytes, kid: int, session: bytes) -> bytes:
+def commit_base_key(base_key: bytes, kid: int, session: bytes, verify_key: bytes) -> bytes:
     """What a sender commits to when it hands out a base key: 32 bytes that open nothing.
 
     HKDF-SHA-256 (RFC 5869): ``Expand(Extract(salt="dongled/1 commit", IKM=base_key), info, 32)`` where
-    ``info`` is the KID as 8 bytes, big-endian, then the 16-byte session id.
+    ``info`` is the KID as 8 bytes, big-endian, the 16-byte session id, and the raw Ed25519 key that verifies
+    the frames: else two receivers could be given one key and two signers, and be shown two videos.
     """
     secret = HKDF.extract(hashes.SHA256(), b"dongled/1 commit", base_key)
-    return HKDFExpand(hashes.SHA256(), 32, kid.to_bytes(8, "big") + session).derive(secret)
+    return HKDFExpand(hashes.SHA256(), 32, kid.to_bytes(8, "big") + session + verify_key).derive(secret)
 
 
 def _check(kid: int, base_key: bytes, suite: int) -> None:
@@ -99,7 +100,8 @@ class SealingKey:
             raise KeyRefused("signing-key", "not a raw Ed25519 private key") from None
         _spent.spend(base_key)
         self.kid = kid
-        self.commit = commit_base_key(base_key, kid, session)
+        verify_key = self.signer.public_key().public_bytes_raw()
+        self.commit = commit_base_key(base_key, kid, session, verify_key)
         self.sframe = sframe.derive(suite, base_key, kid)
         self._next = 0
         self._lock = threading.Lock()
@@ -135,7 +137,7 @@ class KeyRing:
         self._session = session
         self._keys: dict[int, OpeningKey] = {}
         # What outlives a key that was forgotten but may be granted again: whose it was, and its window.
-        self._seen: dict[int, tuple[tuple[bytes, bytes, int], ReplayWindow]] = {}
+        self._seen: dict[int, tuple[tuple[bytes, int], ReplayWindow]] = {}
         self._lock = threading.Lock()
         self.floor = 0
         """KIDs below this one are retired for good."""
@@ -157,7 +159,7 @@ class KeyRing:
             verifier = Ed25519PublicKey.from_public_bytes(verify_key)
         except ValueError:
             raise KeyRefused("verify-key", "not a raw Ed25519 public key") from None
-        identity = (commit_base_key(base_key, kid, self._session), bytes(verify_key), suite)
+        identity = (commit_base_key(base_key, kid, self._session, verify_key), suite)
         with self._lock:
             if kid < self.floor:
                 raise KeyRefused("kid-retired", f"key {kid} was retired: so is all below {self.floor}")

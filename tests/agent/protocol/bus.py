@@ -13,6 +13,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused
@@ -142,12 +143,13 @@ class Terminal:
         return {refused.reason for refused in self.refused}
 
     def can_watch(self, other: Terminal, stream: str = "camera") -> bool:
-        """Does it hold the very key that ``other`` seals with at this moment?"""
+        """Does it hold the very keys that ``other`` seals and signs with at this moment?"""
         if not other.seals.get(stream):
             return False
         seal = other.seals[stream][-1]
         mine = self.opens.get((other.session, stream), {}).get(seal.kid)
-        return mine is not None and mine.base_key == seal.base_key
+        signer = Ed25519PrivateKey.from_private_bytes(seal.signing_key).public_key().public_bytes_raw()
+        return mine is not None and (mine.base_key, mine.verify_key) == (seal.base_key, signer)
 
     def sealing(self, stream: str = "camera") -> bytes | None:
         """The base key that this stream is sealed with at this moment; None while nothing is sealed."""

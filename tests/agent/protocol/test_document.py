@@ -53,5 +53,11 @@ def test_the_sizes_are_the_code_s() -> None:
         f"together {limits.BATCH * 1000:.0f} ms after",
         f"key frame, {limits.SWITCH * 1000:.0f} ms later",
         f"bstr .size {limits.XWING_PUBLIC}",
+        f"begins {limits.ROUND:.0f} s after",
+        f"up to {limits.ROUND_JITTER:.0f} s later",
+        f"each up to {limits.RENEW_SPREAD:.0f} s later",
+        f"{limits.RENEW:.0f} s after the announcement all links",
+        f"{limits.EXPIRE:.0f} s after they took it",
+        f"at most {limits.ROUND + limits.ROUND_JITTER:.0f} + {limits.RENEW:.0f} s",
     ):
         assert text in PAGE, text

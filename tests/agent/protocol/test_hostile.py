@@ -387,8 +387,8 @@ def false_keys(
     session: bytes, *, commit: bytes | None = None, kid: int = 900, stream: str = "camera"
 ) -> Keys:
     base_key = b"\x07" * 64
-    commit = commit or commit_base_key(base_key, kid, session)
-    return Keys((GrantedKey(stream, kid, commit, base_key),), bytes(32), 900, bytes(32), 0)
+    commit = commit or commit_base_key(base_key, kid, session, bytes(32))
+    return Keys((GrantedKey(stream, kid, commit, base_key, bytes(32)),), bytes(32), 900, bytes(32), 0)
 
 
 @pytest.mark.property("P4")

@@ -362,7 +362,7 @@ def test_no_effect_and_no_state_shows_a_key() -> None:
     secrets += [seal.signing_key for seal in camera.seals["camera"]]
     shown = "".join(repr(e) for t in bus.terminals for e in t.effects if not isinstance(e, Broadcast))
     shown += repr(camera.member._publisher.__dict__) + repr(viewer.member._subscriber.__dict__)
-    shown += repr(camera.member._epoch) + repr(camera.member.__dict__) + repr(camera.member._state.__dict__)
+    shown += repr(camera.member.__dict__) + repr(camera.member._state.__dict__)
     assert any(isinstance(effect, SealWith) for effect in camera.effects)
     for secret in secrets:
         assert repr(secret)[2:-1] not in shown

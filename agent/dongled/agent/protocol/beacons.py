@@ -96,13 +96,15 @@ class Beacons:
             self._state.check_known_bad(presence.session)
         if remote is None or presence.epoch > remote.epoch.party.epoch:
             raise UnknownSender(presence.session, "a beacon without an announcement")
-        if presence.epoch < remote.epoch.party.epoch:
+        # One that the token signed while the next announcement waited for it is under way, for 10 s.
+        epoch = remote.epoch_numbered(presence.epoch, now)
+        if epoch is None:
             raise Refusal("stale-epoch", f"epoch {presence.epoch}, {remote.epoch.party.epoch} is known")
         leaf = hashlib.sha256(signed.chain[0]).digest()
         if len(signed.chain) != 1 or not presence.leaf == leaf == remote.peer.leaf:
             raise Refusal("identity-mismatch", "a beacon under another certificate")
         # 3.
-        signed.verify_es256(remote.identity.public_key, remote.epoch.context("presence"))
+        signed.verify_es256(remote.identity.public_key, epoch.context("presence"))
         # 4.
         if presence.counter <= remote.counter:
             raise Refusal("presence-replayed", f"number {presence.counter}, {remote.counter} was seen")
@@ -112,9 +114,13 @@ class Beacons:
         remote.nonce, remote.nonce_at = presence.nonce, now
         # 5.
         echo = dict(presence.echo).get(self._state.session)
-        remote.knows_me = echo is not None
-        if echo is not None:
-            remote.prove_by_beacon(self._state.nonces.issued_at(echo, remote.session, now))
+        if echo is None:
+            remote.knows_me = False
+        else:
+            issued = self._state.nonces.issued_at(echo, remote.session, now)
+            # Only who has my present announcement takes a nonce from what I sent since.
+            remote.knows_me = remote.knows_me or issued >= self._state.adopted_at
+            remote.prove_by_beacon(issued)
         return remote
 
     def compare_rosters(self, remote: Remote, now: float) -> None:

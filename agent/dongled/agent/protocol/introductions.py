@@ -17,7 +17,7 @@ from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.messages import Announce, Welcome
 from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.refusal import Refusal
-from dongled.agent.protocol.remote import Remote, verify_announcement
+from dongled.agent.protocol.remote import Remote, authorise, verify_announcement
 from dongled.agent.protocol.state import State
 
 Admitted = Callable[[Remote, bool, float], None]
@@ -26,7 +26,7 @@ Admitted = Callable[[Remote, bool, float], None]
 class Introductions:
     """Times are CLOCK_BOOTTIME, seconds."""
 
-    def __init__(self, state: State, admitted: Admitted, evict: Callable[[Remote, float], None]) -> None:
+    def __init__(self, state: State, admitted: Admitted, evict: Callable[[Remote, str, float], None]) -> None:
         self._state = state
         self._admitted = admitted
         self._evict = evict
@@ -44,11 +44,13 @@ class Introductions:
         """Have the token certify ``epoch``; announce it when it has."""
 
         def done(signature: bytes, now: float) -> None:
+            first = self._state.own is None
             self._message = epoch.certified(signature)
             self._state.adopt(epoch, now)
             self._broadcast(now)
-            for remote in self._state.remotes.values():
-                self._welcome(remote, now)
+            if first:
+                for remote in self._state.remotes.values():
+                    self._welcome(remote, now)
             certified(now)
 
         def failed(reason: str, now: float) -> None:
@@ -115,6 +117,8 @@ class Introductions:
             raise
         except PolicyRefused as error:
             self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
+            if known is not None:
+                self.judge_again(known, now)
             raise
         may_publish = bool(peer.streams)
         if may_publish:
@@ -124,17 +128,20 @@ class Introductions:
                 self._state.refused(error, source, peer.session)
                 may_publish = False
         if known is None:
-            remote = Remote(peer, identity, signed.chain, epoch, source, now)
+            seen = self._state.first_sight(peer.session, now)
+            remote = Remote(peer, identity, signed.chain, epoch, source, seen, now, epoch_at=now)
             self._make_room(now)
             self._state.remotes[peer.session] = remote
             self._state.effects.append(PeerJoined(peer))
         else:
             remote = known
-            self._next_epoch(remote, announce)
-            remote.previous, remote.previous_until = remote.epoch, now + limits.GRACE
-            remote.peer, remote.identity, remote.chain, remote.epoch = peer, identity, signed.chain, epoch
-            remote.knows_me = False
+            self._follows(remote, announce)
+            remote.next_epoch(peer, identity, epoch, now)
+            remote.chain = signed.chain
             self._state.effects.append(PeerChanged(peer))
+            self._gap = limits.ANNOUNCE_AGAIN
+            self._admitted(remote, may_publish, now)
+            return remote
         self._gap = limits.ANNOUNCE_AGAIN
         # Welcome first: to its answer, my announcement alone would leave it without a nonce.
         self._admitted(remote, may_publish, now)
@@ -142,13 +149,33 @@ class Introductions:
         self._welcome(remote, now)
         return remote
 
+    def judge_again(self, remote: Remote, now: float) -> bool:
+        """Ask the policy about a terminal as it is now; False, and it is out, when that refuses it."""
+        try:
+            remote.identity = authorise(
+                self._state.policy, remote.chain, remote.epoch.announce, remote.peer.leaf
+            )
+        except (Refusal, PolicyRefused) as error:
+            self._state.refused(error, remote.source, remote.session)
+            self._evict(remote, "refused", now)
+            return False
+        try:
+            self._state.policy.may_publish(remote.identity)
+        except PolicyRefused as error:
+            if remote.peer.streams:
+                self._state.refused(error, remote.source, remote.session)
+            self._admitted(remote, False, now)
+        else:
+            self._admitted(remote, True, now)
+        return True
+
     def welcomed(self, signed: Signed, now: float) -> Remote:
         """Judge a welcome: a nonce for me from a terminal that I know. Raises Refusal."""
         welcome = Welcome.parse(signed.payload)
         own = self._state.addressed(welcome.to, now)
         remote, epoch = self._state.sender(signed.announcement, now)
         signed.verify_eddsa(epoch.signing, epoch.context("welcome", own.party))
-        remote.knows_me = True
+        remote.knows_me = remote.knows_me or own is self._state.own
         remote.nonce, remote.nonce_at = welcome.nonce, now
         return remote
 
@@ -170,7 +197,7 @@ class Introductions:
         if now - known.welcomed_at >= limits.WELCOME_AGAIN:
             self._welcome(known, now)
 
-    def _next_epoch(self, remote: Remote, announce: Announce) -> None:
+    def _follows(self, remote: Remote, announce: Announce) -> None:
         held = remote.epoch
         if announce.leaf != held.party.leaf:
             raise Refusal("identity-mismatch", "a session changed its certificate")
@@ -183,7 +210,7 @@ class Introductions:
         unproven = [remote for remote in self._state.remotes.values() if not remote.live(now)]
         if not unproven:
             raise Refusal("roster-full", f"{limits.PEERS} terminals are live")
-        self._evict(min(unproven, key=lambda remote: remote.first_seen), now)
+        self._evict(min(unproven, key=lambda remote: remote.admitted_at), "evicted", now)
 
     def _welcome(self, remote: Remote, now: float) -> None:
         if self._state.own is None:

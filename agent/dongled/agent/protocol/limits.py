@@ -48,6 +48,14 @@ RETRANSMIT = 10.0
 REFUSED_PAUSE = 30.0
 SKIP = 64
 
+# Rounds. The longest gap between two fresh generations, 265 + 60 s, and a switch of at most 1 s leave the
+# token 4 s of the 330 within which stolen secrets heal.
+ROUND = 240.0
+ROUND_JITTER = 25.0
+RENEW = 60.0
+RENEW_SPREAD = 15.0
+EXPIRE = 62.0
+
 # Introductions
 INTRODUCE_AGAIN = 0.25
 ANNOUNCE_AGAIN = 1.0

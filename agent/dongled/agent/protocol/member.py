@@ -15,12 +15,13 @@ from dongled.agent.protocol.beacons import Beacons
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.introductions import EarlyMessages, Introductions
 from dongled.agent.protocol.messages import Leave
-from dongled.agent.protocol.own import new_epoch
+from dongled.agent.protocol.own import OwnEpoch, new_epoch
 from dongled.agent.protocol.publisher import Publisher
 from dongled.agent.protocol.quota import Quota
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote
 from dongled.agent.protocol.roster import roster_hash
+from dongled.agent.protocol.rounds import Rounds
 from dongled.agent.protocol.state import Counters, NotForMe, State, UnknownSender
 from dongled.agent.protocol.subscriber import Subscriber
 from dongled.agent.protocol.undecided import Undecided
@@ -50,23 +51,28 @@ class Member:
     ) -> None:
         self.session = random(limits.SESSION)
         self._state = State(meeting, self.session, policy, random)
-        self._epoch = new_epoch(
-            meeting=meeting,
-            terminal=terminal,
-            chain=identity_chain,
-            data_point=data_point,
-            data_chain=data_chain,
-            streams=streams,
-            suite=suite,
-            session=self.session,
-            number=1,
-            previous=b"",
-            lifetime=0,
-        )
+
+        def make(number: int, previous: bytes) -> OwnEpoch:
+            return new_epoch(
+                meeting=meeting,
+                terminal=terminal,
+                chain=identity_chain,
+                data_point=data_point,
+                data_chain=data_chain,
+                streams=streams,
+                suite=suite,
+                session=self.session,
+                number=number,
+                previous=previous,
+                lifetime=0,
+            )
+
+        self._first: OwnEpoch | None = make(1, b"")
         self._publisher = Publisher(self._state, streams, suite)
         self._subscriber = Subscriber(self._state, want)
         self._beacons = Beacons(self._state, self._publisher)
         self._introductions = Introductions(self._state, self._admitted, self._evicted)
+        self._rounds = Rounds(self._state, self._introductions, self._publisher, make)
         self._early = EarlyMessages()
         self._undecided = Undecided()
         self._quota = Quota()
@@ -84,8 +90,11 @@ class Member:
         def certified(now: float) -> None:
             self._publisher.start(now)
             self._beacons.start(now)
+            self._rounds.start(now)
 
-        self._introductions.announce(self._epoch, certified, now)
+        assert self._first is not None, "a member starts once"
+        first, self._first = self._first, None
+        self._introductions.announce(first, certified, now)
 
     def leave(self, now: float) -> None:
         """Say goodbye and drop every key. The member is of no use afterwards."""
@@ -157,6 +166,7 @@ class Member:
             not remote.nonce and now >= self._nonce_due(remote) for remote in self._state.remotes.values()
         ):
             self._introductions.search(now)
+        self._rounds.tick(now)
         self._publisher.tick(now)
         self._subscriber.tick(now)
         self._beacons.tick(now)
@@ -165,9 +175,17 @@ class Member:
         """When ``tick`` is next of use, None for never."""
         if self._gone:
             return None
-        parts = (self._undecided, self._introductions, self._publisher, self._subscriber, self._beacons)
+        parts = (
+            self._undecided,
+            self._introductions,
+            self._rounds,
+            self._publisher,
+            self._subscriber,
+            self._beacons,
+        )
         remotes = self._state.remotes.values()
         times = [*(part.next_tick() for part in parts), *(self._gone_at(remote) for remote in remotes)]
+        times.append(self._state.next_forgetting())
         nonces = (self._nonce_due(remote) for remote in remotes if not remote.nonce)
         soonest = min([*times, *(at for at in nonces if at > self._ticked)])
         return None if soonest == float("inf") else soonest
@@ -185,7 +203,7 @@ class Member:
 
     @property
     def epoch(self) -> int:
-        return self._epoch.party.epoch
+        return self._state.own.party.epoch if self._state.own else 1
 
     def generation(self, stream: str) -> int | None:
         """The KID that my stream is sealed with."""
@@ -214,7 +232,7 @@ class Member:
             feeds.append(
                 FeedStatus(
                     stream,
-                    held[0] if held else None,
+                    held.kid if held else None,
                     at.kid if at else None,
                     opened < passed.get(stream.id, (-1, -1)),
                 )
@@ -297,7 +315,7 @@ class Member:
             self._doubled(remote, now)
             return
         self._newer_wins(remote, now)
-        if not remote.knows_me:
+        if remote.beacon and self.session not in dict(remote.beacon.echo):
             self._introductions.introduce(now)
         self._beacons.compare_rosters(remote, now)
         if remote.live(now):
@@ -322,16 +340,16 @@ class Member:
     # --- the roster
 
     def _admitted(self, remote: Remote, may_publish: bool, now: float) -> None:
-        self._subscriber.admitted(remote, may_publish)
+        self._subscriber.admitted(remote, may_publish, now)
 
-    def _evicted(self, remote: Remote, now: float) -> None:
-        self._remove(remote, "evicted", now)
+    def _evicted(self, remote: Remote, reason: str, now: float) -> None:
+        self._remove(remote, reason, now)
 
     def _gone_at(self, remote: Remote) -> float:
-        return remote.live_until or remote.first_seen + limits.LIVE
+        return remote.live_until or remote.admitted_at + limits.LIVE
 
     def _nonce_due(self, remote: Remote) -> float:
-        return remote.first_seen + limits.ANNOUNCE_AGAIN
+        return remote.admitted_at + limits.ANNOUNCE_AGAIN
 
     def _session_of(self, source: str) -> bytes | None:
         return next((r.session for r in self._state.remotes.values() if r.source == source), None)

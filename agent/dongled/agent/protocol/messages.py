@@ -253,10 +253,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class GrantedKey:
+    """A generation of a stream. ``signing`` verifies its frames: S of the epoch in which it was made."""
+
     stream: str
     kid: int
     commit: bytes
     base_key: bytes = field(repr=False)
+    signing: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ class Keys:
     def encode(self) -> bytes:
         return cbor.encode(
             {
-                "keys": [[key.stream, key.kid, key.commit, key.base_key] for key in self.keys],
+                "keys": [[key.stream, key.kid, key.commit, key.base_key, key.signing] for key in self.keys],
                 "link": self.link,
                 "key_seq": self.key_seq,
                 "roster": self.roster,
@@ -286,13 +289,14 @@ class Keys:
         v = read.map(payload, {*Keys.__dataclass_fields__})
         keys = []
         for item in read.items(v["keys"], "keys", limits.STREAMS, 1):
-            row = read.row(item, "keys", 4)
+            row = read.row(item, "keys", 5)
             keys.append(
                 GrantedKey(
                     read.text(row[0], "stream id", 64),
                     read.uint(row[1], "kid"),
                     read.octets(row[2], "commit", limits.HASH),
                     read.octets(row[3], "base key", base_key_size),
+                    read.octets(row[4], "signing", 32),
                 )
             )
         read.distinct([key.stream for key in keys], "keys")

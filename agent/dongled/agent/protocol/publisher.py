@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.protocol import limits, sealing
 from dongled.agent.protocol.api import SealWith, StopSealing, Stream
@@ -46,6 +48,8 @@ class Holder:
     grant: bytes = field(repr=False)
     key_seq: int
     answered_at: float
+    announcement: bytes
+    """Hash of the announcement of mine under which the link was granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Publisher:
         self._kid = 0
         self._keys: dict[str, GrantedKey] = {}
         self._positions: dict[str, Position] = {}
+        self._signing: Ed25519PrivateKey | None = None
         self._rekeys: deque[CachedRekey] = deque(maxlen=limits.REKEYS_KEPT)
         self._rotated_at = float("-inf")
         self._rotate_at: float | None = None
@@ -90,6 +95,15 @@ class Publisher:
         if self._streams:
             self._fresh_generation()
             self._switch()
+
+    def renew(self, now: float) -> None:
+        """End of a round: a fresh generation, and nothing of it over a link from before the round."""
+        if not self._streams:
+            return
+        current = self._state.me.digest
+        for session in [s for s, holder in self.holders.items() if holder.announcement != current]:
+            del self.holders[session]
+        self._schedule(now)
 
     def positions(self) -> tuple[Position, ...]:
         """Where my streams are, for the beacon."""
@@ -127,6 +141,7 @@ class Publisher:
         self._keys.clear()
         self._positions.clear()
         self._rekeys.clear()
+        self._signing = None
         self._rotate_at = self._switch_at = None
 
     # --- requests
@@ -158,13 +173,14 @@ class Publisher:
         if asking is not None and asking.request == digest:
             return None
         inner = Request.parse(own.sealing.open(outer.sealed, ctx))
-        if inner.counter <= remote.requests:
-            raise Refusal("request-replayed", f"number {inner.counter}, {remote.requests} was seen")
+        last = remote.requests.get(epoch.party.epoch, 0)
+        if inner.counter <= last:
+            raise Refusal("request-replayed", f"number {inner.counter}, {last} was seen")
         # 4.
         issued = self._state.nonces.issued_at(inner.echo, remote.session, now)
         remote.prove_by_message(issued, now)
-        remote.requests = inner.counter
-        remote.knows_me = True
+        remote.requests[epoch.party.epoch] = inner.counter
+        remote.knows_me = remote.knows_me or own is self._state.own
         # 5.
         wanted = frozenset(inner.streams) & frozenset(self._streams)
         if not wanted:
@@ -180,7 +196,9 @@ class Publisher:
         if holder is None or not allowed <= holder.streams:
             self._asking[remote.session] = ask
             return self._schedule(now)
-        if holder.key_seq <= inner.key_seq < self.key_seq and self._resend(inner.key_seq, now):
+        old_link = holder.announcement != self._state.me.digest
+        lacks_rekeys = holder.key_seq <= inner.key_seq < self.key_seq
+        if not old_link and lacks_rekeys and self._resend(inner.key_seq, now):
             return None
         return self._grant(remote, ask, now)
 
@@ -289,15 +307,19 @@ class Publisher:
 
     def _fresh_generation(self) -> None:
         self.key_seq += 1
+        self._signing = self._state.me.signing
+        verify_key = self._state.me.announce.signing
         for stream in self._streams:
             self._kid += 1
             base_key = self._state.random(limits.BASE_KEY[self._suite])
-            commit = commit_base_key(base_key, self._kid, self._state.session)
-            self._keys[stream] = GrantedKey(stream, self._kid, commit, base_key)
+            commit = commit_base_key(base_key, self._kid, self._state.session, verify_key)
+            self._keys[stream] = GrantedKey(stream, self._kid, commit, base_key, verify_key)
 
     def _switch(self) -> None:
         self._switch_at = None
-        signing = self._state.me.signing.private_bytes_raw()
+        # The epoch may have changed since this generation was made.
+        assert self._signing is not None
+        signing, self._signing = self._signing.private_bytes_raw(), None
         for key in self._keys.values():
             self._positions[key.stream] = Position(key.stream, key.kid, 0, key.commit)
             if any(key.stream in holder.streams for holder in self.holders.values()):
@@ -320,7 +342,14 @@ class Publisher:
         payload = Grant(ask.epoch.party.announcement, ask.nonce, sealed).encode()
         message, _ = me.sign("grant", payload, ctx)
         self.holders[remote.session] = Holder(
-            Link.begin(ctx, secret), ask.streams, ask.epoch, ask.request, message, self.key_seq, now
+            Link.begin(ctx, secret),
+            ask.streams,
+            ask.epoch,
+            ask.request,
+            message,
+            self.key_seq,
+            now,
+            me.digest,
         )
         self._state.broadcast("grant", message)
 

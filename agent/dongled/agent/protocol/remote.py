@@ -48,14 +48,17 @@ class Remote:
     epoch: RemoteEpoch
     source: str
     first_seen: float
+    admitted_at: float
     previous: RemoteEpoch | None = None
     previous_until: float = 0.0
+    epoch_at: float = 0.0
     live_until: float = 0.0
     knows_me: bool = False
     nonce: bytes = b""
     nonce_at: float = 0.0
     counter: int = -1
-    requests: int = 0
+    requests: dict[int, int] = field(default_factory=dict)
+    """By epoch, the counter of its last request."""
     beacon: Presence | None = None
     beacon_at: float = 0.0
     earlier_beacon: Presence | None = None
@@ -81,13 +84,25 @@ class Remote:
         if not self.live(now):
             raise Refusal("not-live", f"{self.peer.subject} has sent no beacon that echoes a fresh nonce")
 
+    def next_epoch(self, peer: Peer, identity: CheckedCertificate, epoch: RemoteEpoch, now: float) -> None:
+        """A new round of it. The epoch before counts for what is under way."""
+        self.previous, self.previous_until = self.epoch, now + limits.GRACE
+        # Counters of its own, so that a request forged with a stolen key ends with that key.
+        self.requests = {n: last for n, last in self.requests.items() if n == self.epoch.party.epoch}
+        self.peer, self.identity, self.epoch = peer, identity, epoch
+        self.epoch_at = now
+
     def epoch_of(self, announcement: bytes, now: float) -> RemoteEpoch | None:
-        if self.epoch.party.announcement == announcement:
-            return self.epoch
-        old = self.previous
-        if old is not None and now < self.previous_until and old.party.announcement == announcement:
-            return old
-        return None
+        """The epoch whose announcement has this hash, while it counts."""
+        return next((e for e in self._epochs(now) if e.party.announcement == announcement), None)
+
+    def epoch_numbered(self, number: int, now: float) -> RemoteEpoch | None:
+        return next((e for e in self._epochs(now) if e.party.epoch == number), None)
+
+    def _epochs(self, now: float) -> list[RemoteEpoch]:
+        if self.previous is None or now >= self.previous_until:
+            return [self.epoch]
+        return [self.epoch, self.previous]
 
 
 def verify_announcement(

@@ -55,6 +55,8 @@ class State:
         self.counters = Counters()
         self.effects: list[Effect] = []
         self._own: list[tuple[OwnEpoch, float]] = []
+        self.adopted_at = float("-inf")
+        self._first_seen: OrderedDict[bytes, float] = OrderedDict()
         self._operations: dict[int, tuple[Answer, Failure]] = {}
         self._operation = 0
 
@@ -72,10 +74,17 @@ class State:
 
     def adopt(self, epoch: OwnEpoch, now: float) -> None:
         """Use ``epoch`` from now on; the one before it still opens what is under way, for 10 s."""
+        self.adopted_at = now
+        for remote in self.remotes.values():
+            remote.knows_me = False
         self._own = [*((old, now + limits.GRACE) for old, _ in self._own[-1:]), (epoch, float("inf"))]
 
     def forget_old_epochs(self, now: float) -> None:
         self._own = [(epoch, until) for epoch, until in self._own if now < until]
+
+    def next_forgetting(self) -> float:
+        """When an epoch's private keys are due to go."""
+        return min((until for _, until in self._own), default=float("inf"))
 
     def forget_own(self) -> None:
         self._own.clear()
@@ -114,6 +123,13 @@ class State:
             self._turned_away[key] = reason
         while len(self._turned_away) > limits.TOMBSTONES:
             self._turned_away.popitem(last=False)
+
+    def first_sight(self, session: bytes, now: float) -> float:
+        """When this session was first admitted here, however often it was dropped since."""
+        at = self._first_seen.setdefault(session, now)
+        while len(self._first_seen) > limits.TOMBSTONES:
+            self._first_seen.popitem(last=False)
+        return at
 
     def check_ended(self, session: bytes) -> None:
         """Raises Refusal for a session that is over."""

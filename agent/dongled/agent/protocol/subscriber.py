@@ -15,7 +15,6 @@ from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, NewKey, Refuse, Rekey, Request, Sealed
-from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.publisher import key_aad, link_aad
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, RemoteEpoch
@@ -30,21 +29,34 @@ class Asked:
     message: bytes
     digest: bytes
     nonce: bytes
-    own: OwnEpoch
     sent_at: float
     again_at: float
     tries: int = 1
     operation: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The newest generation that I hold of a stream; ``signing`` verifies its frames."""
+
+    kid: int
+    commit: bytes
+    signing: bytes
+
+
 @dataclass(slots=True)
 class Feed:
-    """What I want of one publisher, and what I hold of it: by stream, (KID, commitment)."""
+    """What I want of one publisher, and what I hold of it, by stream.
+
+    ``granted`` is the hash of the publisher's announcement under which it granted the link.
+    """
 
     remote: Remote
     streams: dict[str, Stream]
-    held: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
     link: Link | None = None
+    granted: bytes = b""
+    renew_at: float = float("inf")
     key_seq: int = 0
     missing: bool = True
     asked: Asked | None = None
@@ -53,6 +65,20 @@ class Feed:
     waiting: Callable[[float], None] | None = None
     waiting_seq: int = 0
     retiring: list[tuple[float, str, int]] = field(default_factory=list)
+
+    @property
+    def renewed(self) -> bool:
+        """Was the link granted in the publisher's present round?"""
+        return self.granted == self.remote.epoch.party.announcement
+
+    @property
+    def expires_at(self) -> float:
+        """When what I hold from the publisher's earlier rounds is to go."""
+        signing = self.remote.epoch.announce.signing
+        past = self.link is not None and not self.renewed
+        if past or any(held.signing != signing for held in self.held.values()):
+            return self.remote.epoch_at + limits.EXPIRE
+        return float("inf")
 
 
 class Subscriber:
@@ -67,13 +93,21 @@ class Subscriber:
 
     # --- the roster
 
-    def admitted(self, remote: Remote, may_publish: bool) -> None:
-        """A terminal announced itself, or a new epoch: see what of it is wanted."""
+    def admitted(self, remote: Remote, may_publish: bool, now: float) -> None:
+        """A terminal announced itself, or a new epoch, or was judged again: see what of it is wanted."""
         peer = remote.peer
         wanted = {s.id: s for s in peer.streams if may_publish and self._want(peer, s)}
         feed = self.feeds.get(peer.session)
         if feed is not None:
-            feed.remote, feed.streams = remote, wanted
+            feed.streams = wanted
+            for stream in [stream for stream in feed.held if stream not in wanted]:
+                del feed.held[stream]
+                self._state.effects.append(StopOpening(peer.session, stream))
+            feed.missing = feed.missing or not wanted.keys() <= feed.held.keys()
+            if feed.link is not None and not feed.renewed and feed.renew_at == float("inf"):
+                # Not all at once: the publisher's bus and this token have others to serve.
+                jitter = int.from_bytes(self._state.random(2)) / 65_536
+                feed.renew_at = now + jitter * limits.RENEW_SPREAD
         elif wanted:
             self.feeds[peer.session] = Feed(remote, wanted)
 
@@ -107,9 +141,9 @@ class Subscriber:
             held = feed.held.get(position.stream)
             if position.stream not in feed.streams:
                 continue
-            if held is None or position.kid > held[0]:
+            if held is None or position.kid > held.kid:
                 feed.missing = True
-            elif position.kid == held[0] and position.commit != held[1]:
+            elif position.kid == held.kid and position.commit != held.commit:
                 self._state.effects.append(StopOpening(remote.session, position.stream))
                 del feed.held[position.stream]
                 self._state.alarm("equivocation", f"{remote.peer.subject} shows different keys")
@@ -119,18 +153,22 @@ class Subscriber:
     def next_tick(self) -> float:
         times = [float("inf")]
         for feed in self.feeds.values():
-            times += [at for at, _, _ in feed.retiring]
+            times += [feed.expires_at, *(at for at, _, _ in feed.retiring)]
             if feed.asked is not None:
                 times.append(feed.asked.again_at)
-            elif feed.ask_at > self._ticked and self._can_ask(feed, feed.ask_at):
+                continue
+            ask_at = feed.ask_at if feed.missing else max(feed.ask_at, feed.renew_at)
+            if ask_at > self._ticked and self._can_ask(feed, ask_at):
                 # Past its time it waits for a nonce, which no clock brings.
-                times.append(feed.ask_at)
+                times.append(ask_at)
         return min(times)
 
     def tick(self, now: float) -> None:
         self._ticked = now
         for feed in self.feeds.values():
             self._retire(feed, now)
+            if now >= feed.expires_at:
+                self._expire(feed)
             asked = feed.asked
             if asked is not None and asked.again_at <= now:
                 self._ask_again(feed, asked, now)
@@ -139,7 +177,8 @@ class Subscriber:
     def _can_ask(self, feed: Feed, now: float) -> bool:
         remote = feed.remote
         usable = bool(remote.nonce) and now - remote.nonce_at <= limits.ECHO_USABLE
-        return bool(feed.streams) and feed.missing and feed.asked is None and usable
+        needed = feed.missing or now >= feed.renew_at
+        return bool(feed.streams) and needed and feed.asked is None and usable
 
     def _maybe_ask(self, feed: Feed, now: float) -> None:
         if now < feed.ask_at or not self._can_ask(feed, now):
@@ -153,7 +192,7 @@ class Subscriber:
         ctx = me.context("request", epoch.party)
         sealed = sealing.seal(epoch.sealing, inner.encode(), ctx)
         message, digest = me.sign("request", Sealed(epoch.party.announcement, sealed).encode(), ctx)
-        feed.asked = Asked(message, digest, nonce, me, now, now + self._backoff(1))
+        feed.asked = Asked(message, digest, nonce, now, now + self._backoff(1))
         feed.ask_at = now + limits.ASK_AGAIN
         self._state.broadcast("request", message)
 
@@ -213,11 +252,11 @@ class Subscriber:
         ctx = epoch.context("grant", own.party, asked.digest)
         signed.verify_eddsa(epoch.signing, ctx)
         # 4.
-        inner = own.sealing.open(outer.sealed, ctx)
+        inner, data = own.sealing.open(outer.sealed, ctx), own.announce.data
         point = sealing.inner_point(inner)
 
         def done(shared: bytes, now: float) -> None:
-            self._open_grant(feed, asked, epoch, own, inner, shared, ctx, now)
+            self._open_grant(feed, asked, epoch, data, inner, shared, ctx, now)
 
         def failed(reason: str, now: float) -> None:
             feed.asked, feed.ask_at = None, now + limits.ASK_AGAIN
@@ -235,20 +274,23 @@ class Subscriber:
         feed: Feed,
         asked: Asked,
         epoch: RemoteEpoch,
-        own: OwnEpoch,
+        data: bytes,
         inner: bytes,
         shared: bytes,
         ctx: bytes,
         now: float,
     ) -> None:
         feed.asked, feed.ask_at = None, now + limits.ASK_AGAIN
-        plaintext = sealing.open_inner(inner, own.announce.data, shared, ctx)
+        plaintext = sealing.open_inner(inner, data, shared, ctx)
         keys = Keys.parse(plaintext, limits.BASE_KEY[epoch.suites[0]])
         if keys.key_seq < feed.key_seq:
             raise Refusal("key-seq-old", f"{keys.key_seq}, {feed.key_seq} is held")
         self._check(feed, {key.stream: key for key in keys.keys}, epoch)
         feed.remote.prove_by_message(asked.sent_at, now)
         feed.link, feed.key_seq = Link.begin(ctx, keys.link), keys.key_seq
+        feed.granted = epoch.party.announcement
+        if feed.renewed:
+            feed.renew_at = float("inf")
         feed.refused, feed.missing = None, False
         self._install(feed, keys.keys, epoch, now)
         waiting, feed.waiting = feed.waiting, None
@@ -304,14 +346,15 @@ class Subscriber:
             return None
         keks = Rekey.parse_keks(opened, len(rekey.keys))
         keys = tuple(
-            self._unseal(new, kek, ctx, rekey.key_seq, limits.BASE_KEY[epoch.suites[0]])
+            self._unseal(new, kek, ctx, rekey.key_seq, epoch)
             for new, kek in zip(rekey.keys, keks, strict=True)
             if kek is not None
         )
         self._check(feed, {key.stream: key for key in keys}, epoch)
         feed.link, feed.key_seq = link, rekey.key_seq
         feed.missing = False
-        if feed.asked is not None and feed.asked.operation is None:
+        # A request for the new round's link is still to be answered; one for these keys is not.
+        if feed.renewed and feed.asked is not None and feed.asked.operation is None:
             feed.asked = None
         return self._install(feed, keys, epoch, now)
 
@@ -325,11 +368,11 @@ class Subscriber:
         self._maybe_ask(feed, now)
         raise Refusal("left-out", f"{feed.remote.peer.subject} has rekeyed without me")
 
-    def _unseal(self, new: NewKey, kek: bytes, ctx: bytes, key_seq: int, size: int) -> GrantedKey:
+    def _unseal(self, new: NewKey, kek: bytes, ctx: bytes, key_seq: int, epoch: RemoteEpoch) -> GrantedKey:
         base_key = unwrap(kek, new.sealed, key_aad(ctx, key_seq, new.kid), "key-seal")
-        if len(base_key) != size:
+        if len(base_key) != limits.BASE_KEY[epoch.suites[0]]:
             raise Reader("rekey").fail("base key")
-        return GrantedKey(new.stream, new.kid, new.commit, base_key)
+        return GrantedKey(new.stream, new.kid, new.commit, base_key, epoch.announce.signing)
 
     # --- keys
 
@@ -339,25 +382,37 @@ class Subscriber:
         for key in keys.values():
             if key.stream not in {stream.id for stream in epoch.announce.streams}:
                 raise Refusal("unknown-stream", "a key for a stream that was not announced")
-            if commit_base_key(key.base_key, key.kid, feed.remote.session) != key.commit:
+            commit = commit_base_key(key.base_key, key.kid, feed.remote.session, key.signing)
+            if commit != key.commit:
                 raise Refusal("commitment", f"the key of {key.stream} is not the one committed to")
             held = feed.held.get(key.stream)
-            if held is not None and (key.kid < held[0] or (key.kid == held[0] and key.commit != held[1])):
-                raise Refusal("kid-old", f"generation {key.kid}, {held[0]} is held")
+            if held is not None and (
+                key.kid < held.kid or (key.kid == held.kid and key.commit != held.commit)
+            ):
+                raise Refusal("kid-old", f"generation {key.kid}, {held.kid} is held")
 
     def _install(self, feed: Feed, keys: tuple[GrantedKey, ...], epoch: RemoteEpoch, now: float) -> None:
         session = feed.remote.session
         for key in keys:
             stream, held = feed.streams.get(key.stream), feed.held.get(key.stream)
-            if stream is None or (held is not None and held[0] == key.kid):
+            if stream is None or (held is not None and held.kid == key.kid):
                 continue
-            verify = epoch.announce.signing
             self._state.effects.append(
-                OpenWith(session, stream, key.kid, key.base_key, verify, epoch.suites[0])
+                OpenWith(session, stream, key.kid, key.base_key, key.signing, epoch.suites[0])
             )
-            feed.held[key.stream] = (key.kid, key.commit)
+            feed.held[key.stream] = Held(key.kid, key.commit, key.signing)
             if held is not None:
                 feed.retiring.append((now + limits.RETIRE, key.stream, key.kid))
+
+    def _expire(self, feed: Feed) -> None:
+        # Keys and numbers that a thief of the last round's secrets may have given me, unknown to their owner.
+        signing = feed.remote.epoch.announce.signing
+        if not feed.renewed:
+            feed.link, feed.key_seq, feed.asked, feed.waiting = None, 0, None, None
+        for stream in [stream for stream, held in feed.held.items() if held.signing != signing]:
+            del feed.held[stream]
+            self._state.effects.append(StopOpening(feed.remote.session, stream))
+        feed.missing = True
 
     def _retire(self, feed: Feed, now: float) -> None:
         due = [entry for entry in feed.retiring if entry[0] <= now]
