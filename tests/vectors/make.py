@@ -182,11 +182,12 @@ class Messages:
         self._message("leave", camera, Leave(7).encode())
 
     def _keys(self, first: int) -> tuple[GrantedKey, ...]:
-        session = self.camera.own.party.session
+        session, signing = self.camera.own.party.session, self.camera.own.announce.signing
         made = []
         for kid, stream in enumerate(self.camera.own.announce.streams, first):
             base_key = seed(f"base key {kid}", 64)
-            made.append(GrantedKey(stream.id, kid, commit_base_key(base_key, kid, session), base_key))
+            commit = commit_base_key(base_key, kid, session, signing)
+            made.append(GrantedKey(stream.id, kid, commit, base_key, signing))
         return tuple(made)
 
     def _presence(self) -> Presence:

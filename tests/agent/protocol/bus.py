@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused
+from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import cbor
 from dongled.agent.protocol.api import (
     Alarm,
@@ -76,8 +76,11 @@ class AllowAll:
 
     def __init__(self) -> None:
         self.deny: dict[str, set[str]] = {}
+        self.undecided: set[str] = set()
 
     def _judge(self, check: str, name: str) -> None:
+        if name in self.undecided:
+            raise PolicyUndecided("pending", f"{name} is being asked about")
         if name in self.deny.get(check, ()):
             raise PolicyRefused(f"denied-{check}", f"{name} is denied")
 

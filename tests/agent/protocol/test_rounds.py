@@ -54,8 +54,8 @@ def slow_tokens(bus: Bus, seconds: float) -> None:
         bus.at(done - bus.now, act)
 
     bus.token_latency = 0.0
-    bus._sign = lambda t, o, d: queue(t, lambda: original_sign(t, o, d))  # type: ignore[method-assign] # a slower token
-    bus._derive = lambda t, o, p: queue(t, lambda: original_derive(t, o, p))  # type: ignore[method-assign] # a slower token
+    bus._sign = lambda t, o, d: queue(t, lambda: original_sign(t, o, d))  # type: ignore[method-assign, assignment] # a slower token
+    bus._derive = lambda t, o, p: queue(t, lambda: original_derive(t, o, p))  # type: ignore[method-assign, assignment] # a slower token
 
 
 # --- what a round costs
@@ -471,6 +471,22 @@ def test_a_camera_whom_policy_refuses_now_is_not_shown_beyond_a_round(check: str
     viewer.policy.deny.clear()
     bus.run(LONGEST + limits.RENEW + 10)
     assert viewer.can_watch(camera)
+
+
+@pytest.mark.property("P3")
+@pytest.mark.parametrize("known_again", [True, False])
+def test_who_cannot_be_asked_about_has_until_the_end_of_the_round(at_once: None, known_again: bool) -> None:
+    bus = Bus()
+    camera, (viewer,) = meeting(bus)
+    camera.member._rounds._begin_at = float("inf")
+    bus.run(230)
+    viewer.policy.undecided = {camera.name}
+    bus.run(60)
+    assert viewer.can_watch(camera)
+    viewer.policy.undecided = set() if known_again else {camera.name}
+    bus.run(15)
+    assert viewer.can_watch(camera) == known_again
+    assert [reason for _, _, reason in viewer.left] == ([] if known_again else ["refused"])
 
 
 @pytest.mark.property("P3")

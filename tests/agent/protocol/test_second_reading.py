@@ -148,8 +148,9 @@ def context(kind: str, sender: list[Any], receiver: list[Any], request: bytes, a
     return cbor2.dumps(["dongled/1", kind, *ends])
 
 
-def commitment(base_key: bytes, kid: int, session: bytes) -> bytes:
-    return expand(extract(b"dongled/1 commit", base_key), u64(kid) + session)
+def commitment(base_key: bytes, kid: int, announced: Any) -> bytes:
+    info = u64(kid) + announced["session"] + announced["signing"]
+    return expand(extract(b"dongled/1 commit", base_key), info)
 
 
 class Granted:
@@ -166,8 +167,9 @@ class Granted:
         inner = viewer.open_xwing(answer.payload["sealed"], self.ctx)
         self.opened: Any = cbor2.loads(viewer.open_p256(inner, self.ctx))
         self.keys = {}
-        for stream, kid, commit, base_key in self.opened["keys"]:
-            assert commit == commitment(base_key, kid, camera.payload["session"])
+        for stream, kid, commit, base_key, signing in self.opened["keys"]:
+            assert signing == camera.payload["signing"]
+            assert commit == commitment(base_key, kid, camera.payload)
             self.keys[stream, kid] = base_key
 
     def message_key(self, number: int) -> bytes:
@@ -190,7 +192,7 @@ def rekeyed(granted: Granted, viewer: Announced, camera: Announced) -> dict[tupl
         if kek is not None:
             aad = b"dongled/1 key " + sha256(ctx) + u64(seq) + u64(kid)
             keys[stream, kid] = AESGCM(kek).decrypt(bytes(12), sealed, aad)
-            assert commit == commitment(keys[stream, kid], kid, camera.payload["session"])
+            assert commit == commitment(keys[stream, kid], kid, camera.payload)
     return keys
 
 

@@ -9,9 +9,9 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
-from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
+from dongled.agent.policy.api import CheckedCertificate, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import limits
-from dongled.agent.protocol.api import PeerChanged, PeerJoined
+from dongled.agent.protocol.api import Peer, PeerChanged, PeerJoined
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.messages import Announce, Welcome
@@ -120,13 +120,7 @@ class Introductions:
             if known is not None:
                 self.judge_again(known, now)
             raise
-        may_publish = bool(peer.streams)
-        if may_publish:
-            try:
-                self._state.policy.may_publish(identity)
-            except PolicyRefused as error:
-                self._state.refused(error, source, peer.session)
-                may_publish = False
+        may_publish = self._may_publish(identity, peer, source)
         if known is None:
             seen = self._state.first_sight(peer.session, now)
             remote = Remote(peer, identity, signed.chain, epoch, source, seen, now, epoch_at=now)
@@ -149,24 +143,32 @@ class Introductions:
         self._welcome(remote, now)
         return remote
 
-    def judge_again(self, remote: Remote, now: float) -> bool:
-        """Ask the policy about a terminal as it is now; False, and it is out, when that refuses it."""
+    def judge_again(self, remote: Remote, now: float, *, patient: bool = True) -> None:
+        """Ask the policy about a terminal as it is now, and put it out when that refuses it.
+
+        ``patient``: what the policy cannot tell yet is asked again before the round ends.
+        """
         try:
             remote.identity = authorise(
                 self._state.policy, remote.chain, remote.epoch.announce, remote.peer.leaf
             )
+            may_publish = self._may_publish(remote.identity, remote.peer, remote.source)
         except (Refusal, PolicyRefused) as error:
+            if patient and isinstance(error, PolicyUndecided):
+                return
             self._state.refused(error, remote.source, remote.session)
             self._evict(remote, "refused", now)
+        else:
+            self._admitted(remote, may_publish, now)
+
+    def _may_publish(self, identity: CheckedCertificate, peer: Peer, source: str) -> bool:
+        if not peer.streams:
             return False
         try:
-            self._state.policy.may_publish(remote.identity)
+            self._state.policy.may_publish(identity)
         except PolicyRefused as error:
-            if remote.peer.streams:
-                self._state.refused(error, remote.source, remote.session)
-            self._admitted(remote, False, now)
-        else:
-            self._admitted(remote, True, now)
+            self._state.refused(error, source, peer.session)
+            return False
         return True
 
     def welcomed(self, signed: Signed, now: float) -> Remote:

@@ -276,6 +276,8 @@ class Member:
         if self._gone:
             return
         self._judge_again(now)
+        for remote in list(self._state.remotes.values()):
+            self._introductions.judge_again(remote, now)
         self._publisher.rejudge(now)
 
     def _judge_again(self, now: float) -> None:

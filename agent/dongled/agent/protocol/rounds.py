@@ -43,17 +43,21 @@ class Rounds:
             self._begin(now)
         if now >= self._renew_at:
             self._renew_at = float("inf")
+            self._judge(now, patient=False)
             self._publisher.renew(now)
 
     def _next(self, now: float) -> float:
         jitter = int.from_bytes(self._state.random(2)) / 65_536
         return now + limits.ROUND + jitter * limits.ROUND_JITTER
 
-    def _begin(self, now: float) -> None:
-        self._begin_at = self._next(now)
+    def _judge(self, now: float, *, patient: bool) -> None:
         # Whose certificate was revoked neither watches nor is watched beyond a round.
         for remote in list(self._state.remotes.values()):
-            self._introductions.judge_again(remote, now)
+            self._introductions.judge_again(remote, now, patient=patient)
+
+    def _begin(self, now: float) -> None:
+        self._begin_at = self._next(now)
+        self._judge(now, patient=True)
 
         def certified(now: float) -> None:
             self._renew_at = now + limits.RENEW
