@@ -18,12 +18,14 @@ from dongled.agent.control.server import ControlServer
 from dongled.agent.encrypted import EncryptedSession
 from dongled.agent.journal import Journal
 from dongled.agent.meeting import Meeting, Session
+from dongled.agent.notify import Notifier
 from dongled.agent.plain import PlainSession
 from dongled.agent.protocol.api import Peer, Stream
 from dongled.agent.status import DaemonStatus, WarningStatus
 from dongled.agent.streams import Sinks, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
+from dongled.agent.vitality import Vitality
 from dongled.config.api import MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
 from dongled.tokens.ledger_file import FileLedger
@@ -71,10 +73,13 @@ class Daemon:
                 await self._open_terminal(stack)
             self._meetings = [self._meeting(meeting) for meeting in self._settings.meeting]
             await self._serve_control(stack)
+            notifier = Notifier()
+            notifier.tell(READY="1")
             for warning in self._warnings():
                 log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(meeting.run()) for meeting in self._meetings]
+                running.append(group.create_task(Vitality(notifier, self._meetings).run()))
                 await self._player_left.wait()
                 for task in running:
                     task.cancel()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import logging
 import resource
 import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any
+
+from dongled.agent.notify import Notifier
 
 # <linux/prctl.h>: neither core dumps nor another process of the same user may read our memory.
 _PR_SET_DUMPABLE = 4
@@ -24,6 +27,8 @@ def harden() -> None:
 def run_until_stopped(work: Coroutine[Any, Any, None], *, verbose: bool = False) -> None:
     """Run to the end or to SIGTERM or SIGINT, which end it cleanly. Raises what ``work`` raises."""
     harden()
+    # The watchdog ends a process that hangs by SIGABRT: say where it hung.
+    faulthandler.enable()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if verbose else logging.INFO,
@@ -43,6 +48,7 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
     def stop() -> None:
         nonlocal stopped
         stopped = True
+        Notifier().tell(STOPPING="1")
         task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
