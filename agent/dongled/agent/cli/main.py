@@ -14,6 +14,7 @@ COMMANDS = {
     "token": "token",
     "ca": "ca",
     "config": "config",
+    "install-service": "install_service",
     "demo": "demo",
 }
 
