@@ -1,0 +1,50 @@
+"""When a certificate is to be renewed: at 80 % of its life and a little, and each 4 % after a failure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import datetime, timedelta
+
+RENEW_AT = 0.80  # of the life
+EACH = 0.04  # of the life
+SOONEST = 10.0  # seconds between two tries
+LATEST = 86400.0  # seconds between two tries, once it has expired
+SPREAD = 300.0  # seconds over which terminals that woke up late together ask
+FIRST_RETRY = 30.0  # seconds, while there is no certificate at all
+FIRST_MOST = 3600.0  # seconds
+
+
+def jitter_of(terminal: str) -> float:
+    """A terminal's place in the fleet, 0 to 1: always the same, and no two together."""
+    return int.from_bytes(hashlib.sha256(terminal.encode()).digest()[:8], "big") / 2**64
+
+
+def seconds_to_renewal(
+    not_before: datetime, not_after: datetime, now: datetime, jitter: float, failures: int
+) -> float:
+    """Seconds from ``now`` until the next try; ``failures`` counts those of this certificate's renewal.
+
+    Tries begin at 80 % + jitter * 4 % of the life, and go on after its end, at least daily.
+    """
+    life = max(1.0, (not_after - not_before).total_seconds())
+    passed = (now - not_before).total_seconds()
+    if failures:
+        return max(SOONEST, EACH * life if passed < life else min(EACH * life, LATEST))
+    due = (RENEW_AT + EACH * jitter) * life
+    # Switched on late, maybe with the whole building.
+    return due - passed if passed < due else jitter * min(SPREAD, EACH * life)
+
+
+def seconds_to_first(jitter: float, failures: int) -> float:
+    """The same while there is no certificate: at once, then ever later, up to an hour."""
+    if failures == 0:
+        return 0.0
+    return min(FIRST_MOST, FIRST_RETRY * math.pow(2, min(failures - 1, 10))) * (0.75 + 0.25 * jitter)
+
+
+def renewal_date(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
+    """When the first try is due."""
+    return not_before + timedelta(
+        seconds=(RENEW_AT + EACH * jitter) * (not_after - not_before).total_seconds()
+    )

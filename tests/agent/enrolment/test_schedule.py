@@ -1,0 +1,75 @@
+"""The renewal's times, as plain arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dongled.agent.enrolment.schedule import jitter_of, renewal_date, seconds_to_first, seconds_to_renewal
+from support.authority import NOW, urn
+
+DAY = 86400.0
+END = NOW + timedelta(days=100)
+
+
+def wait(day: float, jitter: float = 0.5, failures: int = 0) -> float:
+    """Days, of a certificate that lives 100."""
+    return round(seconds_to_renewal(NOW, END, NOW + timedelta(days=day), jitter, failures) / DAY, 6)
+
+
+def test_at_eighty_per_cent_and_a_little() -> None:
+    assert wait(0, jitter=0) == 80
+    assert round(wait(0, jitter=0.999)) == 84
+    assert wait(30, jitter=0.5) == 52
+    assert renewal_date(NOW, END, 0.5) == NOW + timedelta(days=82)
+    # A clock before the certificate's time.
+    assert wait(-10, jitter=0) == 90
+
+
+def test_each_four_per_cent_after_a_failure() -> None:
+    assert [round(wait(82 + 4 * failures, failures=failures), 6) for failures in range(1, 5)] == [4] * 4
+    hour = timedelta(hours=1)
+    short = seconds_to_renewal(NOW, NOW + 100 * hour, NOW + 82 * hour, 0.5, 1)
+    assert round(short) == 4 * 3600
+    # It goes on after the end, at least daily: a platform may still renew.
+    assert wait(101, failures=9) == 1
+    assert 0 < seconds_to_renewal(NOW, NOW + 100 * hour, NOW + 150 * hour, 0.5, 9) <= 4 * 3600
+
+
+def test_switched_on_late() -> None:
+    assert wait(95, jitter=0) == 0
+    assert 0 < wait(95, jitter=0.9) * DAY <= 300
+    assert seconds_to_renewal(NOW, NOW + timedelta(seconds=100), NOW + timedelta(seconds=99), 0.5, 0) == 2
+
+
+def test_a_fleet_is_spread() -> None:
+    places = sorted(jitter_of(urn()) for _ in range(400))
+    assert all(0 <= place < 1 for place in places)
+    assert max(after - before for before, after in itertools.pairwise(places)) < 0.05
+    assert jitter_of("urn:uuid:a") == jitter_of("urn:uuid:a")
+
+
+def test_the_first_certificate() -> None:
+    waits = [seconds_to_first(1.0, failures) for failures in range(12)]
+    assert waits[:4] == [0, 30, 60, 120]
+    assert waits == sorted(waits)
+    assert waits[-1] == 3600
+    assert seconds_to_first(0.0, 1) == 22.5
+
+
+@given(
+    st.floats(0, 1, exclude_max=True),
+    st.integers(-(10**9), 10**10),
+    st.integers(0, 10**9),
+    st.integers(0, 99),
+)
+def test_never_at_once_again_and_never_too_late(jitter: float, passed: int, life: int, failures: int) -> None:
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    now = min(begin + timedelta(seconds=passed), datetime(9000, 1, 1, tzinfo=UTC))
+    found = seconds_to_renewal(begin, begin + timedelta(seconds=life), now, jitter, failures)
+    assert found >= 0
+    if failures and (now - begin).total_seconds() > life:
+        assert 10 <= found <= 86400
