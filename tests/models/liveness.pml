@@ -28,9 +28,7 @@
 
 #define LIVE 25
 #define BEACON 7
-#ifndef GONE
 #define GONE 27
-#endif
 #define NEVER 31
 #define HOLDS(name, condition) assert((condition) || name)
 
@@ -147,11 +145,11 @@ active proctype publisher() {
 		known && message < LIVE -> select(echo : message .. LIVE - 1);
 		d_step {
 			if
-#ifdef MESSAGES_ONLY_FOR_25_S
+#ifdef MESSAGES_PROVE_LIFE_ANEW
+			:: age <= LIVE -> raise(LIVE - echo)
+#else
 			:: age < LIVE && LIVE - age < LIVE - echo -> raise(LIVE - age)
 			:: age < LIVE && LIVE - age >= LIVE - echo -> raise(LIVE - echo)
-#else
-			:: age <= LIVE -> raise(LIVE - echo)
 #endif
 			:: else
 			fi;

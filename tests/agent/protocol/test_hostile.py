@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, SoftToken, Terminal, certificate, kind_of, point_of
-from dongled.agent.protocol import cbor, cose, sealing
+from dongled.agent.protocol import cbor, cose, limits, sealing
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, Request, Sealed
 from dongled.media.keyring import commit_base_key
@@ -670,3 +670,23 @@ def test_the_roster_is_bounded_and_makes_room_only_at_the_unproven_s_cost() -> N
     assert {p.peer.subject for p in peers if p.live} == {"viewer", "insider"}
     assert all(p.same_roster for p in peers if p.live), "ghosts count for nothing"
     meeting.still_fine()
+
+
+@pytest.mark.property("P13")
+@pytest.mark.parametrize("asked_at", [1.0, 15.0, limits.LIVE - 0.1])
+def test_a_request_needs_no_token_and_proves_no_life_beyond_the_first_25_s(asked_at: float) -> None:
+    bus = Bus()
+    camera, viewer = bus.join("camera", CAMERA), bus.join("viewer")
+    bus.run(0.5)
+    # Pulled before its first beacon; the process keeps its epoch key, and asks when it likes.
+    viewer.token_works = False
+    pulled = bus.now
+    first_seen = camera.member._state.remotes[viewer.session].first_seen
+    bus.run(first_seen + asked_at - bus.now)
+    feed = viewer.member._subscriber.feeds[camera.session]
+    feed.missing, feed.asked, feed.ask_at = True, None, 0.0
+    viewer.member.tick(bus.now)
+    bus.settle(viewer)
+    bus.run(pulled + 27 - bus.now)
+    assert viewer.session not in {known.peer.session for known in camera.member.peers(bus.now)}
+    assert camera.sealing() is None

@@ -78,9 +78,13 @@ class Remote:
         self.live_until = max(self.live_until, issued + limits.LIVE)
 
     def prove_by_message(self, issued: float, now: float) -> None:
-        """Its request or grant did: that counts in its first 25 s alone. Raises Refusal."""
-        if now - self.first_seen <= limits.LIVE:
-            self.live_until = max(self.live_until, issued + limits.LIVE)
+        """Its request or grant did: it lives by that for its first 25 s, and not on. Raises Refusal.
+
+        They need no token, so one sent at the end of that time must not vouch for what comes after.
+        """
+        until = min(issued, self.first_seen) + limits.LIVE
+        if now < until:
+            self.live_until = max(self.live_until, until)
         if not self.live(now):
             raise Refusal("not-live", f"{self.peer.subject} has sent no beacon that echoes a fresh nonce")
 
