@@ -28,12 +28,13 @@ from dongled.agent.protocol.api import (
     Stream,
 )
 from dongled.agent.protocol.member import Member
-from dongled.agent.sfu.api import Feed
+from dongled.agent.sfu.api import Feed, SfuError
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
-from dongled.agent.streams import OutboundSettings, Streams
+from dongled.agent.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import Terminal
 from dongled.media.api import StreamContext
+from dongled.media.errors import MediaError
 from dongled.media.webrtc import BusLink, IceSettings
 from dongled.tokens.errors import TokenError
 
@@ -44,6 +45,9 @@ PASSING = frozenset({"bad-point", "token-timeout", "worker-lost", "worker-backof
 
 # How long a leaving terminal tries to tell the others.
 GOODBYE = 1.0
+
+# Seconds between two looks at whether what was subscribed to opens.
+REVIEW_EVERY = 1.0
 
 
 class EncryptedSession:
@@ -99,6 +103,7 @@ class EncryptedSession:
             await self.room.join(self.name)
             joined()
             self._tasks.spawn(self._send())
+            self._tasks.spawn(self._review_feeds())
             self.member.start(boottime())
             self._pump()
             for stream_id in self.streams.outgoing:
@@ -148,8 +153,29 @@ class EncryptedSession:
         stream = next((stream for stream in peer.streams if stream.id == claim.stream), None)
         if stream is None or not self._want(peer, stream):
             return
+        if not feed.encrypted or feed.codec != stream.codec:
+            reason = "feed-codec" if feed.encrypted else "feed-plain"
+            detail = f"{peer.subject} announced {stream.codec}, encrypted"
+            self._journal.refusal(reason, detail, feed.id, boottime())
+            return
+        key = (peer.session, stream.id)
         self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
-        self._tasks.spawn(self.streams.subscribe(self.room, feed, (peer.session, stream.id)))
+        self.streams.claimed(feed, key)
+        self._tasks.spawn(self._subscribe(feed, key))
+
+    async def _subscribe(self, feed: Feed, key: StreamKey) -> None:
+        try:
+            await self.streams.subscribe(self.room, feed, key)
+        except (SfuError, MediaError) as error:
+            # Whoever published it broke it: that must not cost the streams of the others.
+            self._journal.refusal(error.reason, str(error), feed.id, boottime())
+
+    async def _review_feeds(self) -> None:
+        while True:
+            await asyncio.sleep(REVIEW_EVERY)
+            for feed, key in self.streams.second_choices(boottime()):
+                await self.streams.drop_feed(self.room, key)
+                self._tasks.spawn(self._subscribe(feed, key))
 
     def _context(self, peer: Peer, stream: Stream) -> StreamContext:
         return StreamContext(self._meeting, peer.session, stream.id, stream.codec)
@@ -162,6 +188,7 @@ class EncryptedSession:
 
     def feed_gone(self, feed_id: str) -> None:
         self._feeds.pop(feed_id, None)
+        self.streams.withdrawn(feed_id)
         self._tasks.spawn(self.streams.unsubscribe(self.room, feed_id))
 
     def bus_message(self, source: str, message: bytes) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dongled.agent.clock import boottime
 from dongled.agent.protocol.api import OpenWith, SealWith
 from dongled.agent.sfu.api import Feed, SfuError
 from dongled.agent.sfu.janus.room import JanusRoom
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 # A feed is announced before its publisher is connected, and Janus refuses to subscribe until then.
 SUBSCRIBE_TRIES = 20
 SUBSCRIBE_PAUSE = 0.1
+# Seconds in which a feed has to bring a frame that opens, while others claim to carry the same stream.
+SHOWS_WITHIN = 4.0
 
 # A peer's stream: its session id and the stream's id.
 StreamKey = tuple[bytes, str]
@@ -54,11 +57,19 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Incoming:
+    """``feeds`` claim to carry it, those not tried yet first; ``feed_id`` is the one subscribed to.
+
+    ``opened_at`` (CLOCK_BOOTTIME, seconds) is when a frame of it was last seen to have opened.
+    """
+
     stream: InboundStream
     context: StreamContext
     terminal: str
+    feeds: dict[str, Feed] = field(default_factory=dict)
     feed_id: str | None = None
     subscribed: bool = False
+    opened: int = 0
+    opened_at: float = 0.0
 
 
 class Streams:
@@ -174,17 +185,63 @@ class Streams:
         if (incoming := self.incoming.get(key)) is not None:
             incoming.stream.forget(below)
 
+    def claimed(self, feed: Feed, key: StreamKey) -> None:
+        """This feed says that it carries a stream that was opened."""
+        self.incoming[key].feeds[feed.id] = feed
+
+    def withdrawn(self, feed_id: str) -> None:
+        """It is no longer published."""
+        for incoming in self.incoming.values():
+            incoming.feeds.pop(feed_id, None)
+
+    def second_choices(self, now: float) -> list[tuple[Feed, StreamKey]]:
+        """Streams of which no frame opens by the feed subscribed to, and the feed to try next.
+
+        Anybody in the room can claim to carry a stream; who does carry it, its frames alone can say.
+        """
+        choices = []
+        for key, incoming in self.incoming.items():
+            opened = incoming.stream.stats().frames_opened
+            connecting = incoming.feed_id is not None and not incoming.subscribed
+            if opened != incoming.opened or connecting:
+                incoming.opened, incoming.opened_at = opened, now
+            elif incoming.feed_id is None or now - incoming.opened_at > SHOWS_WITHIN:
+                others = [feed for feed in incoming.feeds.values() if feed.id != incoming.feed_id]
+                choices += [(feed, key) for feed in others[:1]]
+        return choices
+
+    async def drop_feed(self, room: JanusRoom, key: StreamKey) -> None:
+        """Stop receiving a stream by the feed that carries it, which becomes the last to be tried again."""
+        incoming = self.incoming.get(key)
+        if incoming is not None and incoming.feed_id is not None:
+            await self._disconnect(room, self._give_up(incoming, incoming.feed_id), incoming)
+
+    @staticmethod
+    def _give_up(incoming: Incoming, feed_id: str) -> str:
+        incoming.feed_id = None
+        if (feed := incoming.feeds.pop(feed_id, None)) is not None:
+            incoming.feeds[feed_id] = feed
+        return feed_id
+
     async def subscribe(self, room: JanusRoom, feed: Feed, key: StreamKey) -> None:
-        """Raises SfuError once the SFU has refused for two seconds."""
+        """Raises MediaError, and SfuError once the SFU has refused for two seconds."""
         incoming = self.incoming.get(key)
         if incoming is None or incoming.feed_id is not None:
             return
         incoming.feed_id = feed.id
+        try:
+            await self._connect(room, feed, incoming)
+        except (SfuError, MediaError):
+            if incoming.feed_id == feed.id:
+                self._give_up(incoming, feed.id)
+            raise
+        incoming.subscribed, incoming.opened_at = True, boottime()
+
+    async def _connect(self, room: JanusRoom, feed: Feed, incoming: Incoming) -> None:
         for tries_left in reversed(range(SUBSCRIBE_TRIES)):
             subscription = Subscription(incoming.stream, self._ice)
             try:
                 await room.subscribe(feed, subscription)
-                incoming.subscribed = True
                 return
             except SfuError as error:
                 await subscription.close()
