@@ -24,6 +24,15 @@ class Company:
     viewer: Cast
     directory: Path
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    others: dict[str, Cast] = field(default_factory=dict)
+
+    def cast(self, name: str) -> Cast:
+        """The camera, the viewer, or another viewer; called ``moderator`` it has that role alone."""
+        known = {"camera": self.camera, "viewer": self.viewer} | self.others
+        if name not in known:
+            role = "moderator" if name == "moderator" else "viewer"
+            self.others[name] = known[name] = make_terminal(self.directory, name, role, self.authority)
+        return known[name]
 
 
 @pytest.fixture(scope="session")

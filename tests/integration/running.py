@@ -39,7 +39,7 @@ class Running:
     ) -> Running:
         """``changes`` are replacements in the text of the configuration, old to new."""
         folder.mkdir(parents=True)
-        cast = {"camera": company.camera, "viewer": company.viewer}[name]
+        cast = company.cast(name)
         text = settings_text(
             cast, company.authority.root, company.camera.urn, company.viewer.urn, url, "required"
         )

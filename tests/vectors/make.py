@@ -32,6 +32,7 @@ from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
     Announce,
+    Expel,
     Grant,
     GrantedKey,
     Keys,
@@ -180,6 +181,10 @@ class Messages:
         self._grant(nonce, request)
         self._rekey()
         self._message("leave", camera, Leave(7).encode())
+        ours, theirs = camera.own, viewer.own
+        target = (theirs.announce.terminal, theirs.party.session, theirs.party.leaf)
+        order = Expel(ours.party.leaf, ours.party.session, 1, 1, *target, "not invited", 43_200)
+        self._message("expel", camera, order.encode())
 
     def _keys(self, first: int) -> tuple[GrantedKey, ...]:
         session, signing = self.camera.own.party.session, self.camera.own.announce.signing

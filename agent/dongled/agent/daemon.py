@@ -16,6 +16,7 @@ from dongled.agent.clock import boottime
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.encrypted import EncryptedSession
+from dongled.agent.errors import AgentError
 from dongled.agent.journal import Journal
 from dongled.agent.meeting import Meeting, Session
 from dongled.agent.notify import Notifier
@@ -102,12 +103,34 @@ class Daemon:
             if isinstance(meeting.session, EncryptedSession):
                 meeting.session.judge_again()
 
+    def expel(self, name: str, reason: str) -> list[str]:
+        """Have every meeting that this peer is in expel it; returns their names. Raises AgentError."""
+        expelled = []
+        for meeting in self._meetings:
+            if not isinstance(meeting.session, EncryptedSession):
+                continue
+            found = meeting.session.peers_named(name)
+            if len({peer.terminal for peer in found}) > 1:
+                raise AgentError(
+                    "ambiguous-peer", f"Several terminals are called {name!r}.", "Name its urn:uuid."
+                )
+            for peer in found[:1]:
+                meeting.session.expel(peer, reason)
+                expelled.append(meeting.settings.name)
+        if not expelled:
+            raise AgentError(
+                "no-such-peer",
+                f"Nobody here is called {name!r}.",
+                "Take a terminal's name, subject or session from 'dongled status'.",
+            )
+        return expelled
+
     async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
         control = self._settings.control
         socket = self._viewing.socket if self._viewing else control.socket
         if socket is None:
             return
-        server = ControlServer(socket, ControlInterface(self.status), control.group)
+        server = ControlServer(socket, ControlInterface(self.status, self.expel), control.group)
         await server.start()
         stack.push_async_callback(server.close)
 

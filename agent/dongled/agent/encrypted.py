@@ -15,6 +15,7 @@ from dongled.agent.protocol.api import (
     Broadcast,
     DeriveWanted,
     Effect,
+    Expelled,
     OpenWith,
     Peer,
     PeerChanged,
@@ -121,6 +122,20 @@ class EncryptedSession:
         """The policy has learned something about somebody."""
         self.member.rejudge(boottime())
         self._pump()
+
+    def expel(self, peer: Peer, reason: str) -> None:
+        """As a moderator. Raises AgentError."""
+        self.member.expel(peer.session, reason, boottime())
+        self._pump()
+
+    def peers_named(self, name: str) -> list[Peer]:
+        """Peers whose terminal, its UUID, subject or session is ``name``."""
+        return [
+            peer
+            for peer in self._peers.values()
+            if name
+            in (peer.terminal, peer.terminal.removeprefix("urn:uuid:"), peer.subject, peer.session.hex())
+        ]
 
     def _end(self, why: str) -> None:
         if not self._ended.done():
@@ -253,6 +268,8 @@ class EncryptedSession:
                 gone = self._peers.pop(session)
                 self._journal.event(f"left ({reason}): {gone.terminal}")
                 self._tasks.spawn(self.streams.forget(self.room, session))
+            case Expelled(terminal, by, reason):
+                self._journal.event(f"expelled by {by}: {terminal}" + (f" ({reason})" if reason else ""))
             case Refused(reason, detail, source):
                 self._journal.refusal(reason, detail, source, boottime())
             case Alarm(reason, detail):

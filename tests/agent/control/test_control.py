@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dongled.agent.control import server as server_module
-from dongled.agent.control.client import fetch_status
+from dongled.agent.control.client import expel, fetch_status
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer, may_call
 from dongled.agent.errors import AgentError
@@ -31,10 +31,16 @@ def a_status() -> DaemonStatus:
     return DaemonStatus("0", os.getpid(), "", "urn:uuid:x", "camera", 2.0, token, [meeting], [])
 
 
+def an_expulsion(peer: str, reason: str) -> list[str]:
+    if peer != "viewer":
+        raise AgentError("no-such-peer", f"Nobody here is called {peer!r}.", "See 'dongled status'.")
+    return [f"demo: {reason}"]
+
+
 @pytest.fixture
 async def control(tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "control.sock"
-    server = ControlServer(path, ControlInterface(a_status))
+    server = ControlServer(path, ControlInterface(a_status, an_expulsion))
     await server.start()
     yield path
     await server.close()
@@ -43,6 +49,14 @@ async def control(tmp_path: Path) -> AsyncIterator[Path]:
 
 async def test_the_status_arrives_as_it_was_told(control: Path) -> None:
     assert await fetch_status(control) == a_status()
+
+
+async def test_expel_answers_and_its_errors_arrive_whole(control: Path) -> None:
+    assert await expel(control, "viewer", "noise") == ["demo: noise"]
+    with pytest.raises(AgentError) as refused:
+        await expel(control, "nobody", "")
+    assert (refused.value.reason, str(refused.value)) == ("no-such-peer", "Nobody here is called 'nobody'.")
+    assert refused.value.hint == "See 'dongled status'."
 
 
 async def test_only_the_owner_may_open_it(control: Path) -> None:
@@ -90,7 +104,7 @@ async def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
-    server = ControlServer(path, ControlInterface(a_status))
+    server = ControlServer(path, ControlInterface(a_status, an_expulsion))
     await server.start()
     assert (await fetch_status(path)).name == "camera"
     await server.close()
@@ -98,7 +112,7 @@ async def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_living_daemons_socket_is_left_alone(control: Path) -> None:
     with pytest.raises(AgentError) as refused:
-        await ControlServer(control, ControlInterface(a_status)).start()
+        await ControlServer(control, ControlInterface(a_status, an_expulsion)).start()
     assert refused.value.reason == "control-socket"
     assert (await fetch_status(control)).name == "camera"
 
@@ -107,7 +121,7 @@ async def test_a_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")
     with pytest.raises(AgentError) as refused:
-        await ControlServer(path, ControlInterface(a_status)).start()
+        await ControlServer(path, ControlInterface(a_status, an_expulsion)).start()
     assert refused.value.reason == "control-socket"
     assert path.read_text() == "precious"
 

@@ -77,6 +77,7 @@ class AllowAll:
     def __init__(self) -> None:
         self.deny: dict[str, set[str]] = {}
         self.undecided: set[str] = set()
+        self.roles = {"moderator": {"viewer", "moderator"}}
 
     def _judge(self, check: str, name: str) -> None:
         if name in self.undecided:
@@ -92,7 +93,9 @@ class AllowAll:
         self._judge("identity", name)
         public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         leaf = hashlib.sha256(chain[0]).digest()
-        return CheckedCertificate(f"urn:uuid:{name}", name, leaf, public, frozenset({"viewer"}), "hardware")
+        return CheckedCertificate(
+            f"urn:uuid:{name}", name, leaf, public, frozenset(self.roles.get(name, {"viewer"})), "hardware"
+        )
 
     def check_data_key(self, identity: CheckedCertificate, chain: Sequence[bytes], point: bytes) -> str:
         self._judge("data", identity.subject)

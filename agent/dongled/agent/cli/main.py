@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "run",
     "view": "view",
     "status": "status",
+    "expel": "expel",
     "token": "token",
     "ca": "ca",
     "config": "config",

@@ -4,18 +4,39 @@
 
 from collections.abc import Callable
 
-from asyncvarlink import VarlinkInterface, varlinkmethod
+from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
 
+from dongled.agent.errors import AgentError
 from dongled.agent.status import DaemonStatus
 
+NAME = "io.dongled.Control"
 
-class ControlInterface(VarlinkInterface, name="io.dongled.Control"):
-    """Watches a running daemon."""
 
-    def __init__(self, status: Callable[[], DaemonStatus]) -> None:
+class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
+    """What was asked for was not done: an AgentError's reason, text and hint."""
+
+    class Parameters:
+        reason: str
+        text: str
+        hint: str
+
+
+class ControlInterface(VarlinkInterface, name=NAME):
+    """Watches a running daemon, and acts through it."""
+
+    def __init__(self, status: Callable[[], DaemonStatus], expel: Callable[[str, str], list[str]]) -> None:
         self._status = status
+        self._expel = expel
 
     @varlinkmethod(return_parameter="status")
     def Status(self) -> DaemonStatus:
         """The token, the meetings, their peers and streams, and what was refused."""
         return self._status()
+
+    @varlinkmethod(return_parameter="meetings")
+    def Expel(self, peer: str, reason: str) -> list[str]:
+        """As a moderator, expel a peer; returns the names of the meetings. Replies ``Failed``."""
+        try:
+            return self._expel(peer, reason)
+        except AgentError as error:
+            raise Failed(reason=error.reason, text=str(error), hint=error.hint) from None

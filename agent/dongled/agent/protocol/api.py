@@ -140,9 +140,18 @@ class PeerChanged:
 
 @dataclass(frozen=True, slots=True)
 class PeerLeft:
-    """``reason``: ``leave``, ``silent``, ``sfu``, ``superseded``, ``expired``..."""
+    """``reason``: ``leave``, ``silent``, ``sfu``, ``superseded``, ``refused``, ``expelled``..."""
 
     session: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expelled:
+    """A moderator (both are terminals' names) has expelled a terminal; ``reason`` is one printable line."""
+
+    terminal: str
+    by: str
     reason: str
 
 
@@ -178,6 +187,7 @@ Effect = (
     | PeerJoined
     | PeerChanged
     | PeerLeft
+    | Expelled
     | Refused
     | Alarm
 )

@@ -20,7 +20,7 @@ EDDSA = -8
 # https://www.rfc-editor.org/rfc/rfc9052#section-3.1 (alg 1, kid 4), https://www.rfc-editor.org/rfc/rfc9360
 ALG, KID, X5CHAIN = 1, 4, 33
 
-TOKEN_SIGNED = frozenset({"announce", "presence"})
+TOKEN_SIGNED = frozenset({"announce", "presence", "expel"})
 KINDS = TOKEN_SIGNED | {"welcome", "request", "grant", "refuse", "rekey", "leave"}
 
 

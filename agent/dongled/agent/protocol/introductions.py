@@ -120,6 +120,11 @@ class Introductions:
             if known is not None:
                 self.judge_again(known, now)
             raise
+        try:
+            self._state.check_expelled(peer.terminal, now)
+        except Refusal as error:
+            self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
+            raise
         may_publish = self._may_publish(identity, peer, source)
         if known is None:
             seen = self._state.first_sight(peer.session, now)

@@ -13,6 +13,7 @@ from dongled.agent.protocol import cose, limits
 from dongled.agent.protocol.api import Effect, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
 from dongled.agent.protocol.beacons import Beacons
 from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.expulsions import Expulsions
 from dongled.agent.protocol.introductions import EarlyMessages, Introductions
 from dongled.agent.protocol.messages import Leave
 from dongled.agent.protocol.own import OwnEpoch, new_epoch
@@ -73,6 +74,7 @@ class Member:
         self._beacons = Beacons(self._state, self._publisher)
         self._introductions = Introductions(self._state, self._admitted, self._evicted)
         self._rounds = Rounds(self._state, self._introductions, self._publisher, make)
+        self._expulsions = Expulsions(self._state, identity_chain, self._remove)
         self._early = EarlyMessages()
         self._undecided = Undecided()
         self._quota = Quota()
@@ -108,9 +110,14 @@ class Member:
         self._subscriber.forget()
         self._publisher.forget()
         self._beacons.stop()
+        self._expulsions.forget()
         self._early.forget()
         self._state.remotes.clear()
         self._state.forget_own()
+
+    def expel(self, session: bytes, reason: str, now: float) -> None:
+        """As a moderator, expel this peer's terminal from the meeting. Raises AgentError."""
+        self._expulsions.order(session, reason, now)
 
     def receive(self, source: str, message: bytes, now: float) -> None:
         """Bytes from the bus; ``source`` is the bus's own word for who sent them. Never raises."""
@@ -167,6 +174,7 @@ class Member:
         ):
             self._introductions.search(now)
         self._rounds.tick(now)
+        self._expulsions.tick(now)
         self._publisher.tick(now)
         self._subscriber.tick(now)
         self._beacons.tick(now)
@@ -179,6 +187,7 @@ class Member:
             self._undecided,
             self._introductions,
             self._rounds,
+            self._expulsions,
             self._publisher,
             self._subscriber,
             self._beacons,
@@ -303,6 +312,8 @@ class Member:
                 self._subscriber.refuse(signed, now)
             case "rekey":
                 self._subscriber.rekey(signed, now)
+            case "expel" if self._state.own is not None:
+                self._expulsions.heard(signed, now)
             case "leave":
                 self._leave(signed, now)
 

@@ -415,3 +415,59 @@ class Leave:
     def parse(payload: bytes) -> Leave:
         read = Reader("leave")
         return Leave(read.uint(read.map(payload, {"counter"})["counter"], "counter"))
+
+
+@dataclass(frozen=True, slots=True)
+class Expel:
+    """A moderator's order. ``terminal``, ``target`` (a session) and ``target_leaf`` say whom it expels.
+
+    ``lifetime`` is in seconds from receipt, ``reason`` one line for people, perhaps empty.
+    """
+
+    leaf: bytes
+    session: bytes
+    epoch: int
+    counter: int
+    terminal: str
+    target: bytes
+    target_leaf: bytes
+    reason: str
+    lifetime: int
+
+    def encode(self) -> bytes:
+        return cbor.encode(
+            {
+                "leaf": self.leaf,
+                "session": self.session,
+                "epoch": self.epoch,
+                "counter": self.counter,
+                "target": [self.terminal, self.target, self.target_leaf],
+                "reason": self.reason,
+                "lifetime": self.lifetime,
+            }
+        )
+
+    @staticmethod
+    def parse(payload: bytes) -> Expel:
+        read = Reader("expel")
+        v = read.map(payload, {"leaf", "session", "epoch", "counter", "target", "reason", "lifetime"})
+        target = read.row(v["target"], "target", 3)
+        reason = v["reason"]
+        if reason != "":
+            reason = read.text(reason, "reason", limits.EXPEL_REASON)
+        if not reason.isprintable():
+            raise read.fail("reason")
+        lifetime = read.uint(v["lifetime"], "lifetime", 1)
+        if lifetime > limits.EXPEL_MOST:
+            raise read.fail("lifetime")
+        return Expel(
+            leaf=read.octets(v["leaf"], "leaf", limits.HASH),
+            session=read.octets(v["session"], "session", limits.SESSION),
+            epoch=read.uint(v["epoch"], "epoch", 1),
+            counter=read.uint(v["counter"], "counter", 1),
+            terminal=read.text(target[0], "target"),
+            target=read.octets(target[1], "target", limits.SESSION),
+            target_leaf=read.octets(target[2], "target", limits.HASH),
+            reason=reason,
+            lifetime=lifetime,
+        )

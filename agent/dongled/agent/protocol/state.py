@@ -52,6 +52,7 @@ class State:
         self.remotes: dict[bytes, Remote] = {}
         self._ended: OrderedDict[bytes, str] = OrderedDict()
         self._turned_away: OrderedDict[bytes, str] = OrderedDict()
+        self._expelled: OrderedDict[str, float] = OrderedDict()
         self.counters = Counters()
         self.effects: list[Effect] = []
         self._own: list[tuple[OwnEpoch, float]] = []
@@ -130,6 +131,17 @@ class State:
         while len(self._first_seen) > limits.TOMBSTONES:
             self._first_seen.popitem(last=False)
         return at
+
+    def expel(self, terminal: str, until: float) -> None:
+        """Keep this terminal out until then, whatever session or certificate it comes with."""
+        self._expelled[terminal] = max(until, self._expelled.get(terminal, until))
+        while len(self._expelled) > limits.TOMBSTONES:
+            self._expelled.popitem(last=False)
+
+    def check_expelled(self, terminal: str, now: float) -> None:
+        """Raises Refusal for a terminal that a moderator has expelled."""
+        if now < self._expelled.get(terminal, now):
+            raise Refusal("expelled", f"{terminal} was expelled")
 
     def check_ended(self, session: bytes) -> None:
         """Raises Refusal for a session that is over."""
