@@ -201,7 +201,7 @@ def test_what_a_worker_says(data: bytes) -> None:
 async def test_whoever_writes_nonsense_to_the_control_socket_hurts_nobody(tmp_path: Path) -> None:
     status = DaemonStatus("0", 1, "", "", "camera", 2.0, TokenStatus("none", "", [], 0, 0), [], [])
     path = tmp_path / "control.sock"
-    server = ControlServer(path, ControlInterface(lambda: status))
+    server = ControlServer(path, ControlInterface(lambda: status, lambda peer, reason: []))
     await server.start()
     try:
         for data in corpus("varlink"):
