@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test properties certificates lint types lock clean
+.PHONY: help demo test properties certificates lint types lock deb clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ types: ## check types
 lock: ## resolve the Python packages again and pin them by hash
 	@.ci/setup test
 	.ci/lock
+
+deb: ## build Debian packages for this release and architecture, into dist/
+	@.ci/deb
 
 clean: ## remove what make has made here
 	rm -rf .venv .janus .pcsc build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
