@@ -95,7 +95,8 @@ def test_an_error_is_one_line_and_a_hint(
         options["--pin-file"] = str(token.directory / options["--pin-file"])
     given = [part for name, value in options.items() if value is not None for part in (name, value)]
     done = token_command("show", *given)
-    assert done.returncode == 1
+    # A refused PIN must not be tried again by a service manager (docs/operations.md, Exit codes).
+    assert done.returncode == (78 if reason == "pin-wrong" else 1)
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: ")
