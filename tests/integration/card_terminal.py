@@ -25,6 +25,7 @@ class CardTerminal:
     card: PivCard
     cast: Cast
     module: str
+    uris: Mapping[str, str]
 
     @property
     def changes(self) -> Mapping[str, str]:
@@ -32,7 +33,7 @@ class CardTerminal:
 
     def by(self, module: str) -> CardTerminal:
         """The same card through another module, which names it otherwise."""
-        return replace(self, module=module, cast=replace(self.cast, uri=_uri(module, self.cast.env)))
+        return replace(self, module=module, cast=replace(self.cast, uri=self.uris[module]))
 
 
 def make_card_terminal(
@@ -64,7 +65,8 @@ def make_card_terminal(
         )  # fmt: skip
         dongled("token", "import-cert", "--role", key, *login, "--so-pin-file", officer, certificate, env=env)
         urn = str(issued["terminal"])
-    return CardTerminal(card, Cast("camera", folder, env, uri, urn, keys), YKCS11)
+    uris = {module: _uri(module, env) for module in (OPENSC, YKCS11)}
+    return CardTerminal(card, Cast("camera", folder, env, uri, urn, keys), YKCS11, uris)
 
 
 def _uri(module: str, env: Mapping[str, str]) -> str:

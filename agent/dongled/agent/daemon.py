@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from dongled.agent import report, wiring
 from dongled.agent.clock import boottime
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
+from dongled.agent.custody import Custody
 from dongled.agent.encrypted import EncryptedSession
 from dongled.agent.errors import AgentError
 from dongled.agent.journal import Journal
@@ -27,9 +28,10 @@ from dongled.agent.streams import Sinks, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
-from dongled.config.api import MeetingSettings, Settings, settings_warnings
+from dongled.config.api import MeetingSettings, Settings, TokenSettings, settings_warnings
 from dongled.media.errors import MediaError
 from dongled.tokens.ledger_file import FileLedger
+from dongled.tokens.opened import OpenedToken
 
 log = logging.getLogger("dongled")
 
@@ -59,7 +61,7 @@ class Daemon:
         self._settings = settings
         self._instance = instance or ""
         self._viewing = viewing
-        self._terminal: Terminal | None = None
+        self._custody: Custody | None = None
         self._meetings: list[Meeting] = []
         self._player_left = asyncio.Event()
         self._started = boottime()
@@ -70,8 +72,9 @@ class Daemon:
         Raises TokenError, ConfigError or AgentError for what cannot be started.
         """
         async with contextlib.AsyncExitStack() as stack:
+            custody = None
             if self._settings.token is not None:
-                await self._open_terminal(stack)
+                custody = self._custody = await self._open_custody(self._settings.token, stack)
             self._meetings = [self._meeting(meeting) for meeting in self._settings.meeting]
             await self._serve_control(stack)
             notifier = Notifier()
@@ -81,22 +84,32 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(meeting.run()) for meeting in self._meetings]
                 running.append(group.create_task(Vitality(notifier, self._meetings).run()))
+                if custody is not None:
+                    running.append(group.create_task(custody.run()))
                 await self._player_left.wait()
                 for task in running:
                     task.cancel()
 
-    async def _open_terminal(self, stack: contextlib.AsyncExitStack) -> None:
-        assert self._settings.token is not None
-        keys = await wiring.open_keys(self._settings.token, FileLedger(self._settings.state.directory))
-        stack.push_async_callback(keys.close)
+    async def _open_custody(self, token: TokenSettings, stack: contextlib.AsyncExitStack) -> Custody:
         trust = wiring.open_trust(self._settings)
         trust.on_learned(self._judge_again)
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
-        self._terminal = wiring.open_terminal(self._settings, keys, trust.policy)
-        claim = IdentityClaim(self._terminal.identity_chain[0])
-        stack.callback(claim.release)
+        claims: list[IdentityClaim] = []
+
+        def make_terminal(keys: OpenedToken) -> Terminal:
+            terminal = wiring.open_terminal(self._settings, keys, trust.policy)
+            if not claims:
+                claims.append(IdentityClaim(terminal.identity_chain[0]))
+                stack.callback(claims[0].release)
+            return terminal
+
+        ledger = FileLedger(self._settings.state.directory)
+        custody = Custody(wiring.key_opener(token, ledger), make_terminal)
+        stack.push_async_callback(custody.close)
+        await custody.start()
+        return custody
 
     def _judge_again(self) -> None:
         for meeting in self._meetings:
@@ -149,12 +162,31 @@ class Daemon:
                 return PlainSession(
                     meeting.name, room, ice, name, mine, streams, lambda _: everybody, journal
                 )
-            assert self._terminal is not None
+            assert self._custody is not None
+            terminal, want = self._custody.terminal, self._wanted(meeting)
+            assert terminal is not None
             return EncryptedSession(
-                meeting.name, room, ice, self._terminal, mine, streams, self._wanted(meeting), journal
+                meeting.name, room, ice, terminal, mine, streams, want, journal, self._stay(made)
             )
 
-        return Meeting(meeting, open_session, journal)
+        ready = self._custody.ready if self._custody and meeting.encryption != "plain" else None
+        made = Meeting(meeting, open_session, journal, ready)
+        return made
+
+    def _stay(self, meeting: Meeting) -> Callable[[], Awaitable[None]] | None:
+        """What a session of this meeting does once the token is lost; None: leave at once."""
+        token, custody = self._settings.token, self._custody
+        if token is None or custody is None or (token.on_removal == "leave" and not token.grace):
+            return None
+        seconds = None if token.on_removal == "mute" else token.grace
+
+        async def until_it_is_back() -> None:
+            meeting.muted(f"token: {custody.why}")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await custody.ready()
+
+        return until_it_is_back
 
     def _sink_failed(self, error: MediaError) -> None:
         if self._viewing is not None and error.reason == "output-closed":
@@ -178,10 +210,10 @@ class Daemon:
             version=version("dongled"),
             pid=os.getpid(),
             instance=self._instance,
-            terminal=self._terminal.urn if self._terminal else "",
+            terminal=self._custody.urn if self._custody else "",
             name=self._settings.terminal.name,
             uptime=boottime() - self._started,
-            token=report.token_status(self._terminal.keys if self._terminal else None),
+            token=report.token_status(self._custody),
             meetings=[report.meeting_status(meeting) for meeting in self._meetings],
             warnings=list(self._warnings()),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from dongled.agent.clock import boottime
 from dongled.agent.feeds import encrypted_display, parse_encrypted
@@ -38,11 +39,9 @@ from dongled.media.api import StreamContext
 from dongled.media.errors import MediaError
 from dongled.media.webrtc import BusLink, IceSettings
 from dongled.tokens.errors import TokenError
+from dongled.tokens.state import PASSING
 
 log = logging.getLogger(__name__)
-
-# A point that is none is its sender's fault. A worker that died or hung is replaced by the next operation.
-PASSING = frozenset({"bad-point", "token-timeout", "worker-lost", "worker-backoff", "token-busy"})
 
 # How long a leaving terminal tries to tell the others.
 GOODBYE = 1.0
@@ -67,8 +66,11 @@ class EncryptedSession:
         streams: Streams,
         want: Callable[[Peer, Stream], bool],
         journal: Journal,
+        stay: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``stay``: how long to stay in the room, mute and without keys, once the token is lost."""
         self._meeting = meeting
+        self._stay = stay
         self._terminal = terminal
         self.streams = streams
         self._journal = journal
@@ -90,6 +92,7 @@ class EncryptedSession:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
+        self._parted = False
         for stream in mine:
             context = StreamContext(meeting, self.member.session, stream.id, stream.codec)
             streams.prepare(stream, context, encrypted=True, on_fault=self._end)
@@ -100,6 +103,7 @@ class EncryptedSession:
 
     async def run(self, joined: Callable[[], None]) -> str:
         """Join, stay, and say why it ended. Leaves cleanly when cancelled. Raises SfuError."""
+        self._terminal.lost.add_done_callback(self._token_lost)
         try:
             await self.room.join(self.name)
             joined()
@@ -110,18 +114,48 @@ class EncryptedSession:
             for stream_id in self.streams.outgoing:
                 display = encrypted_display(self.member.session, stream_id)
                 self._tasks.spawn(self.streams.publish(self.room, stream_id, display))
-            return await self._ended
+            why = await self._ended
+            if self._terminal.lost.done() and self._stay is not None:
+                await self._part()
+                await self._stay_mute(self._stay)
+            return why
         finally:
-            self.streams.drop_keys()
-            await self._say_goodbye()
-            await self._tasks.cancel()
-            await self.streams.close()
+            self._terminal.lost.remove_done_callback(self._token_lost)
+            await self._part()
             await self.room.leave()
+
+    async def _part(self) -> None:
+        """Drop every key and tell the others; what is left is a mute connection to the room."""
+        if self._parted:
+            return
+        self._parted = True
+        self.streams.drop_keys()
+        await self._say_goodbye()
+        await self._tasks.cancel()
+        await self.streams.close()
+
+    async def _stay_mute(self, stay: Callable[[], Awaitable[None]]) -> None:
+        self._peers.clear()
+        self._ended = asyncio.get_running_loop().create_future()
+        await self.room.end_streams()
+        staying = asyncio.ensure_future(stay())
+        either: list[asyncio.Future[Any]] = [staying, self._ended]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            staying.cancel()
+
+    def _token_lost(self, lost: asyncio.Future[TokenError]) -> None:
+        # At once, not when the session comes to it: media stops here (P13).
+        self.streams.drop_keys()
+        error = lost.result()
+        self._end(f"token: {error} [{error.reason}]")
 
     def judge_again(self) -> None:
         """The policy has learned something about somebody."""
-        self.member.rejudge(boottime())
-        self._pump()
+        if not self._parted:
+            self.member.rejudge(boottime())
+            self._pump()
 
     def expel(self, peer: Peer, reason: str) -> None:
         """As a moderator. Raises AgentError."""
@@ -305,5 +339,6 @@ class EncryptedSession:
         """What passes is tried again; any other failure ends the session and its keys (P13)."""
         self.member.token_failed(operation, error.reason, boottime())
         self._pump()
-        if error.reason not in PASSING:
-            self._end(f"token: {error} [{error.reason}]")
+        # A point that is none is its sender's fault.
+        if error.reason not in PASSING | {"bad-point"}:
+            self._terminal.lose(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from dongled.agent.clock import boottime
@@ -36,8 +36,13 @@ class Meeting:
     """Keeps one meeting going until cancelled. ``open_session`` makes a session with fresh keys."""
 
     def __init__(
-        self, settings: MeetingSettings, open_session: Callable[[], Session], journal: Journal
+        self,
+        settings: MeetingSettings,
+        open_session: Callable[[], Session],
+        journal: Journal,
+        ready: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        """``ready``: what to wait for before each session."""
         self.settings = settings
         self.journal = journal
         self.session: Session | None = None
@@ -46,11 +51,14 @@ class Meeting:
         self.started_monotonic: float | None = None
         self.joined_at: float | None = None
         self._open_session = open_session
+        self._ready = ready
 
     async def run(self) -> None:
         """Returns only by cancellation. A refusal by the SFU is tried again, as a lost connection is."""
         failures = 0
         while True:
+            if self._ready is not None:
+                await self._ready()
             self.state, self.started_monotonic, self.joined_at = "connecting", time.monotonic(), None
             self.session = self._open_session()
             try:
@@ -59,7 +67,7 @@ class Meeting:
                 self.why = f"{error} [{error.reason}]"
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
                 failures = 0
-            self.state = "waiting"
+            self.state, self.joined_at = "waiting", None
             self.journal.event(f"left the room: {self.why}")
             await asyncio.sleep(random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)))
             failures += 1
@@ -67,3 +75,8 @@ class Meeting:
     def _joined(self) -> None:
         self.state, self.joined_at = "joined", boottime()
         self.journal.event("joined the room")
+
+    def muted(self, why: str) -> None:
+        """The session stays in the room without keys; it ends when it can be replaced."""
+        self.state, self.why = "muted", why
+        self.journal.event(f"muted: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dongled.agent.clock import boottime
+from dongled.agent.custody import Custody
 from dongled.agent.encrypted import EncryptedSession
 from dongled.agent.meeting import Meeting
 from dongled.agent.plain import PlainSession
@@ -15,15 +16,19 @@ from dongled.agent.status import (
     TokenStatus,
 )
 from dongled.agent.streams import Incoming, Outgoing
-from dongled.tokens.api import KeyInfo, TokenKeys
+from dongled.tokens.api import KeyInfo
 
 
-def token_status(keys: TokenKeys | None) -> TokenStatus:
-    if keys is None:
+def token_status(custody: Custody | None) -> TokenStatus:
+    if custody is None:
         return TokenStatus(state="none", uri="", keys=[], sign=0, derive=0)
+    keys = custody.keys
+    if keys is None:
+        return TokenStatus(state=custody.state, why=custody.why, uri="", keys=[], sign=0, derive=0)
     counts = keys.operations
     return TokenStatus(
-        state="ready",
+        state=custody.state,
+        why=custody.why,
         uri=keys.uri,
         keys=[_key(keys.identity), _key(keys.data)],
         sign=counts.sign,

@@ -23,13 +23,18 @@ class KeyStatus:
 
 @dataclass(slots=True)
 class TokenStatus:
-    """``sign`` and ``derive`` count the private-key operations since the daemon opened the token."""
+    """``sign`` and ``derive`` count the private-key operations since the daemon last opened the token.
+
+    ``state`` is one of ``dongled.tokens.state.TokenState``, or none where no token is configured; ``why``
+    says what made it so, and is empty when it is READY.
+    """
 
     state: str
     uri: str
     keys: list[KeyStatus]
     sign: int
     derive: int
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +90,7 @@ class PeerStatus:
 
 @dataclass(slots=True)
 class MeetingStatus:
-    """``state``: connecting, joined or waiting (to try again); ``why`` says what ended the last try."""
+    """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try."""
 
     name: str
     encryption: str

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
 from dongled.tokens.api import TokenKeys
+from dongled.tokens.errors import TokenError
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Chains are DER, leaf first; ``data_chain`` is empty where the data key has no certificate."""
+    """Chains are DER, leaf first; ``data_chain`` is empty where the data key has no certificate.
+
+    ``lost`` is done, with the reason, once the token cannot be used any more. Made on the event loop.
+    """
 
     urn: str
     keys: TokenKeys
     identity_chain: Sequence[bytes]
     data_chain: Sequence[bytes]
     policy: Policy
+    lost: asyncio.Future[TokenError] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def lose(self, error: TokenError) -> None:
+        """End whatever rests on this token."""
+        if not self.lost.done():
+            self.lost.set_result(error)
 
 
 def own_name(certificate: bytes) -> str:

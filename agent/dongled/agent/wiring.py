@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from cryptography import x509
@@ -41,7 +41,7 @@ from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, TokenKeys
 from dongled.tokens.ledger import PinLedger
-from dongled.tokens.opened import open_token
+from dongled.tokens.opened import OpenedToken, open_token
 from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
 
 
@@ -59,10 +59,16 @@ def pin_source(token: TokenSettings) -> PinSource:
             return PinPrompt(partial(getpass.getpass, "PIN of the token: "))
 
 
-async def open_keys(token: TokenSettings, ledger: PinLedger) -> TokenKeys:
-    """The token, unlocked and checked against its pins. Raises TokenError."""
+def key_opener(token: TokenSettings, ledger: PinLedger) -> Callable[[], Awaitable[OpenedToken]]:
+    """Opens the token, unlocked and checked against its pins, as often as called. Raises TokenError."""
     pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
-    return await open_token(str(token.module), token.uri, pin_source(token), pins, ledger=ledger)
+    # Made at the first opening, since it can fail; then kept, since somebody who is asked is asked once.
+    source = cache(partial(pin_source, token))
+
+    async def open_keys() -> OpenedToken:
+        return await open_token(str(token.module), token.uri, source(), pins, ledger=ledger)
+
+    return open_keys
 
 
 def _pin(pin: KeyPin) -> tokens.KeyPin:

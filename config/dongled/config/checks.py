@@ -109,6 +109,8 @@ def _token(token: dict[str, Any]) -> Iterator[Finding]:
     if len(ways) != 1:
         given = f"not {' and '.join(ways)}" if ways else "none is given"
         yield ("token",), f"needs exactly one of pin-file, pin-credential and pin-prompt = true; {given}"
+    if token.get("on-removal") == "mute" and "grace" in token:
+        yield ("token", "grace"), 'has no use with on-removal = "mute"'
     uri = token.get("uri")
     # RFC 7512 section 2.3: attributes of the path are separated by ";", of the query by "&" after "?".
     path, _, query = uri.partition("?") if isinstance(uri, str) else ("", "", "")

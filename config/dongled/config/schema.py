@@ -95,6 +95,21 @@ class TokenSettings(Section):
     pin_prompt: Annotated[
         bool, Field(description="Ask for the PIN on the terminal at each start."), Sample(True)
     ] = False
+    on_removal: Annotated[
+        Literal["leave", "mute"],
+        Field(
+            description="What to do when the token is pulled: `leave` the meetings, or stay in them `mute`, "
+            "without streams. In each case every key is dropped at once."
+        ),
+    ] = "leave"
+    grace: Annotated[
+        int,
+        Field(
+            description="For `leave`: seconds to stay mute before, in case the token comes back.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 0
     identity: Annotated[KeyPin, Field(description="The signing key (PIV 9A).")]
     data: Annotated[KeyPin, Field(description="The key agreement key (PIV 9D).")]
 

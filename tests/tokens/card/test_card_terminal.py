@@ -278,7 +278,7 @@ async def test_another_card_in_its_place(card: PivCard, module: str) -> None:
     await asyncio.to_thread(other.insert)
     try:
         # The URI names the first card by its serial number, and the other's PIN is not even tried.
-        assert (await refused(opened.sign(bytes(32)))).reason == "token-absent"
+        assert (await refused(opened.sign(bytes(32)))).reason == "token-other"
         assert _VERIFY not in [instruction for instruction, data in other.inserted.exchanged if len(data) > 5]
     finally:
         other.inserted.pull()

@@ -22,7 +22,7 @@ from dongled.tokens.describe import (
     public_key_sha256,
 )
 from dongled.tokens.errors import TokenError
-from dongled.tokens.quirks import NONE, Quirks
+from dongled.tokens.quirks import NONE, Quirks, Watch
 from dongled.tokens.uri import Pkcs11Uri
 
 _REGENERATE = "generate a key on the token with `dongled token keygen`, and have it certified"
@@ -37,6 +37,14 @@ def the_token(
     """
     named = [token for token in found if token.info.initialized and uri.matches(token.names)]
     if not named:
+        others = [token for token in found if token.quirks.watch is Watch.READER]
+        if len(others) == 1:
+            raise TokenError(
+                "token-other",
+                f"the token in {others[0].names.get('slot-description')} has the serial number "
+                f"{others[0].info.serial or 'none'} and is not {uri}",
+                "insert the right token; `dongled token list --module MODULE` shows what is there",
+            )
         raise TokenError(
             "token-absent",
             f"no token matches {uri}",

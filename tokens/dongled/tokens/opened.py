@@ -6,6 +6,7 @@ from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, OperationCounts
 from dongled.tokens.broker import Broker, Clock
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
+from dongled.tokens.quirks import Watch
 from dongled.tokens.session import TokenSession
 
 
@@ -31,6 +32,20 @@ class OpenedToken:
     @property
     def operations(self) -> OperationCounts:
         return OperationCounts(sign=self._identity.operations.sign, derive=self._data.operations.derive)
+
+    @property
+    def watch(self) -> Watch:
+        """How its removal is noticed."""
+        return self._identity.quirks.watch
+
+    @property
+    def slot(self) -> str:
+        """What its module calls its slot; with ``Watch.READER`` the reader's name, cut short."""
+        return self._identity.slot
+
+    async def check_there(self) -> None:
+        """Ask the module whether it is still there. Raises TokenError."""
+        await self._identity.check_there()
 
     async def sign(self, digest: bytes) -> bytes:
         return await self._identity.sign(KeyRole.IDENTITY, digest)

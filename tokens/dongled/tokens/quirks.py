@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from dongled.tokens.api import KeyAttributes, KeyRole
+
+
+class Watch(Enum):
+    """How a token's removal is noticed.
+
+    ``READER``: its slot is described by the name of its PC/SC reader, which can be watched. ``SLOTS``: the
+    module has to be asked again and again. ``NOTHING``: it cannot be removed.
+    """
+
+    READER = auto()
+    SLOTS = auto()
+    NOTHING = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,7 @@ class Quirks:
     ``officer_writes``: only the security officer may do so.
     ``extractable_settable``: CKA_EXTRACTABLE may be asked for at generation; it is read back anyhow.
     ``not_certificates``: how labels of objects begin that look like a key's certificate and are not.
+    ``watch``: how its removal is noticed.
     """
 
     places: Mapping[KeyRole, bytes] = field(default_factory=dict)
@@ -32,6 +46,7 @@ class Quirks:
     officer_writes: bool = False
     extractable_settable: bool = True
     not_certificates: tuple[str, ...] = ()
+    watch: Watch = Watch.SLOTS
 
     def is_for(self, role: KeyRole, cka_id: bytes, label: str) -> bool:
         """Is a key with this CKA_ID and CKA_LABEL that role's?"""
@@ -55,8 +70,11 @@ _PIV_PLACES = {KeyRole.IDENTITY: b"\x01", KeyRole.DATA: b"\x03"}
 _TABLE: tuple[tuple[Mapping[str, str], Quirks], ...] = (
     (
         {"library-manufacturer": "OpenSC Project", "manufacturer": "piv_II"},
-        Quirks(places=_PIV_PLACES, label_wanders=True, changes=False),
+        Quirks(places=_PIV_PLACES, label_wanders=True, changes=False, watch=Watch.READER),
     ),
+    ({"library-manufacturer": "OpenSC Project"}, Quirks(watch=Watch.READER)),
+    ({"library-manufacturer": "SoftHSM"}, Quirks(watch=Watch.NOTHING)),
+    ({"library-manufacturer": "tpm2-software.github.io"}, Quirks(watch=Watch.NOTHING)),
     (
         {"library-manufacturer": "Yubico (www.yubico.com)"},
         Quirks(
@@ -65,6 +83,7 @@ _TABLE: tuple[tuple[Mapping[str, str], Quirks], ...] = (
             officer_writes=True,
             extractable_settable=False,
             not_certificates=("X.509 Certificate for PIV Attestation",),
+            watch=Watch.READER,
         ),
     ),
 )

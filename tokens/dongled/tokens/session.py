@@ -52,6 +52,7 @@ class TokenSession:
         self._keys: dict[KeyRole, KeyInfo] = {}
         self._token: TokenInfo | None = None
         self._quirks = NONE
+        self._slot = ""
         self._signed = 0
         self._derived = 0
 
@@ -74,6 +75,17 @@ class TokenSession:
     def quirks(self) -> Quirks:
         """What holds of the token besides PKCS#11."""
         return self._quirks
+
+    @property
+    def slot(self) -> str:
+        """What its module calls the slot that it was last opened in."""
+        return self._slot
+
+    async def check_there(self) -> None:
+        """Raises TokenError ``token-absent`` if the module no longer shows it."""
+        found = describe.tokens(await self._broker.call("tokens"))
+        if not any(token.info.serial == self.token.serial for token in found):
+            raise TokenError("token-absent", "the token was removed", "insert it again")
 
     async def found_keys(self) -> list[describe.FoundKey]:
         """Every elliptic-curve private key on the token. Raises TokenError."""
@@ -131,6 +143,7 @@ class TokenSession:
         self._keys = keys
         self._token = token.info
         self._quirks = token.quirks
+        self._slot = token.names.get("slot-description", "")
 
     async def _log_in(self, ask: Ask, token: describe.FoundToken) -> None:
         serial = token.info.serial

@@ -38,7 +38,8 @@ def command(choice: SettingsChoice, socket: Path | None, as_json: bool) -> None:
 def _show(status: DaemonStatus) -> None:
     token = status.token
     click.echo(f"{status.name}  {status.terminal}  up {status.uptime:.0f} s  (dongled {status.version})")
-    click.echo(f"token    {token.state}  {token.uri}  sign {token.sign}, derive {token.derive}")
+    why = f": {token.why}" if token.why else ""
+    click.echo(f"token    {token.state}{why}  {token.uri}  sign {token.sign}, derive {token.derive}")
     for warning in status.warnings:
         click.echo(f"warning  {warning.text} [{warning.id}]; {warning.hint}")
     for meeting in status.meetings:

@@ -101,6 +101,10 @@ class JanusRoom:
         """Stop receiving a feed and close its peer connection; to be called for a feed that is gone, too."""
         await self._entered().unsubscribe(feed_id)
 
+    async def end_streams(self) -> None:
+        """Stop publishing and receiving, and stay in the room. Raises SfuError."""
+        await self._entered().end_streams()
+
     async def leave(self) -> None:
         """Leave and close every peer connection, within 4 s and without raising for a dead SFU."""
         self._over = True

@@ -164,6 +164,12 @@ class VideoRoom:
         for identity in [feed for feed in self._subscriptions if str(feed) == feed_id]:
             await self._end(*self._subscriptions.pop(identity))
 
+    async def end_streams(self) -> None:
+        """Take every stream of ours out of the room, and receive none."""
+        for streams in (self._publications, self._subscriptions):
+            while streams:
+                await self._end(*streams.popitem()[1])
+
     async def close(self) -> None:
         """Close every peer connection. The handles die with the session."""
         connections: list[Offerer | Answerer] = [c for _, c in self._publications.values()]

@@ -1,0 +1,164 @@
+"""The terminal's token over time: waited for, opened, lost, and opened again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from dongled.agent.errors import AgentError
+from dongled.agent.terminal import Terminal
+from dongled.tokens.errors import TokenError
+from dongled.tokens.opened import OpenedToken
+from dongled.tokens.quirks import Watch
+from dongled.tokens.readers import Readers
+from dongled.tokens.state import PASSING, TokenState, state_after
+
+log = logging.getLogger(__name__)
+
+# A token that is not ready is tried again when a card comes or goes, and ever later besides; seconds.
+RETRY_FIRST = 1.0
+RETRY_MOST = 10.0
+# Where nothing tells of a removal, the module is asked as often; seconds.
+ASK_EVERY = 1.0
+
+# What the daemon does not start with: somebody has to change the configuration, or the token's keys.
+_HOPELESS = frozenset({"pin-wrong", "module-missing", "module-unusable", "token-ambiguous"})
+
+
+def _hopeless(error: TokenError | AgentError) -> bool:
+    return (
+        isinstance(error, AgentError)
+        or error.reason in _HOPELESS
+        or error.reason.startswith(("uri-", "key-"))
+    )
+
+
+class Custody:
+    """``open_keys`` logs in, and ``make_terminal`` reads the certificates of what was opened.
+
+    Each opening makes a new ``Terminal``, whose ``lost`` ends it.
+    """
+
+    def __init__(
+        self,
+        open_keys: Callable[[], Awaitable[OpenedToken]],
+        make_terminal: Callable[[OpenedToken], Terminal],
+    ) -> None:
+        self._open_keys = open_keys
+        self._make_terminal = make_terminal
+        self._readers = Readers()
+        self._keys: OpenedToken | None = None
+        self._terminal: Terminal | None = None
+        self._ready = asyncio.Event()
+        self.urn = ""
+        self.state = TokenState.ABSENT
+        self.why = ""
+
+    @property
+    def keys(self) -> OpenedToken | None:
+        """The opened token; None unless READY."""
+        return self._keys
+
+    @property
+    def terminal(self) -> Terminal | None:
+        """None unless READY."""
+        return self._terminal
+
+    async def ready(self) -> None:
+        """Wait until the token is READY."""
+        while self._terminal is None:
+            await self._ready.wait()
+
+    async def start(self) -> None:
+        """Open the token, or find out why not. Raises TokenError and AgentError where waiting is no use."""
+        try:
+            await self._open()
+        except (TokenError, AgentError) as error:
+            if _hopeless(error):
+                raise
+            self._not_ready(error)
+
+    async def run(self) -> None:
+        """Keep it open until cancelled."""
+        while True:
+            if self._terminal is None:
+                await self._wait_for_token()
+            if self._terminal is not None and self._keys is not None:
+                await self._until_lost(self._terminal, self._keys)
+
+    async def close(self) -> None:
+        await self._readers.close()
+        if self._keys is not None:
+            await self._keys.close()
+
+    async def _open(self) -> None:
+        keys = await self._open_keys()
+        try:
+            terminal = self._make_terminal(keys)
+        except BaseException:
+            await keys.close()
+            raise
+        self._keys, self._terminal, self.urn = keys, terminal, terminal.urn
+        self.state, self.why = TokenState.READY, ""
+        # Registered before any session's: whoever ends with this token finds it gone already.
+        terminal.lost.add_done_callback(self._lost)
+        self._ready.set()
+
+    def _lost(self, lost: asyncio.Future[TokenError]) -> None:
+        self._ready.clear()
+        self._keys = self._terminal = None
+        self._not_ready(lost.result())
+
+    async def _wait_for_token(self) -> None:
+        await self._readers.start()
+        pause = RETRY_FIRST
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._readers.change()
+            try:
+                await self._open()
+            except (TokenError, AgentError) as error:
+                self._not_ready(error)
+            else:
+                log.info("the token is ready: %s", self._keys.uri if self._keys else "")
+                return
+            pause = min(RETRY_MOST, 2 * pause)
+
+    def _not_ready(self, error: TokenError | AgentError) -> None:
+        why = f"{error} [{error.reason}]"
+        if why != self.why:
+            log.warning("no token: %s; %s", why, error.hint)
+        self.state = state_after(error) if isinstance(error, TokenError) else TokenState.FAULT
+        self.why = why
+
+    async def _until_lost(self, terminal: Terminal, keys: OpenedToken) -> None:
+        watching = asyncio.create_task(self._watch(keys))
+        try:
+            await asyncio.wait({terminal.lost, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                terminal.lose(watching.result())
+        finally:
+            watching.cancel()
+            await keys.close()
+
+    async def _watch(self, keys: OpenedToken) -> TokenError:
+        """Returns when the token is no longer there."""
+        if keys.watch is Watch.READER:
+            await self._readers.start()
+            if (reader := self._readers.holding(keys.slot)) is not None:
+                inserted = self._readers.cards[reader]
+                while self._readers.cards.get(reader) == inserted:
+                    await self._readers.change()
+                return TokenError("token-absent", "the token was removed", "insert it again")
+        while keys.watch is not Watch.NOTHING:
+            await asyncio.sleep(ASK_EVERY)
+            try:
+                await keys.check_there()
+            except TokenError as error:
+                if error.reason not in PASSING:
+                    return error
+        never: asyncio.Future[TokenError] = asyncio.get_running_loop().create_future()
+        return await never
