@@ -45,10 +45,11 @@ class Custody:
         self,
         open_keys: Callable[[], Awaitable[OpenedToken]],
         make_terminal: Callable[[OpenedToken], Terminal],
+        readers: Readers | None = None,
     ) -> None:
         self._open_keys = open_keys
         self._make_terminal = make_terminal
-        self._readers = Readers()
+        self._readers = readers or Readers()
         self._keys: OpenedToken | None = None
         self._terminal: Terminal | None = None
         self._ready = asyncio.Event()

@@ -71,6 +71,8 @@ class Readers:
 
     def holding(self, name: str) -> str | None:
         """The one reader with a card whose name begins like this, as PKCS#11 cuts names short."""
+        if not name:
+            return None
         named = [reader for reader in self._cards if reader.startswith(name)]
         if name in named:
             return name

@@ -1,0 +1,180 @@
+"""The token over time: what a daemon waits for, what it does not start with, and that a loss is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from dongled.agent import custody as custody_module
+from dongled.agent.custody import Custody
+from dongled.agent.errors import AgentError
+from dongled.agent.policy.api import Policy
+from dongled.agent.terminal import Terminal
+from dongled.tokens.errors import TokenError
+from dongled.tokens.opened import OpenedToken
+from dongled.tokens.quirks import Watch
+from dongled.tokens.readers import Readers
+from dongled.tokens.state import TokenState
+
+
+class ScriptedToken:
+    """A token that its module is asked about, and that says so when it is gone."""
+
+    uri = "pkcs11:serial=1"
+    slot = "slot"
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.closed = False
+        self.gone: TokenError | None = None
+
+    async def check_there(self) -> None:
+        if self.gone is not None:
+            raise self.gone
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """What each opening comes to: a token or an error, the last one again and again."""
+
+    def __init__(self, *script: ScriptedToken | TokenError | AgentError) -> None:
+        self.script = list(script)
+        self.custody = Custody(self.open, self.make, Readers("libno-such.so.1"))
+
+    async def open(self) -> OpenedToken:
+        came = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(came, Exception):
+            raise came
+        return cast(OpenedToken, came)
+
+    @staticmethod
+    def make(keys: OpenedToken) -> Terminal:
+        return Terminal("urn:uuid:x", keys, [b"leaf"], [], cast(Policy, None))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RETRY_FIRST", "RETRY_MOST", "ASK_EVERY"):
+        monkeypatch.setattr(custody_module, name, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("token-absent", TokenState.ABSENT),
+        ("token-busy", TokenState.BUSY),
+        ("token-other", TokenState.WRONG_TOKEN),
+        ("token-fault", TokenState.FAULT),
+        ("worker-lost", TokenState.FAULT),
+        ("pin-locked", TokenState.PIN_BLOCKED),
+        ("pin-refused-before", TokenState.LOCKED),
+        ("pin-in-doubt", TokenState.LOCKED),
+        ("pin-final-try", TokenState.LOCKED),
+        ("pin-credential", TokenState.LOCKED),
+        ("pin-ledger", TokenState.LOCKED),
+    ],
+)
+async def test_what_is_waited_for(reason: str, state: TokenState) -> None:
+    token = ScriptedToken(Watch.NOTHING)
+    bench = Bench(TokenError(reason, "no"), TokenError(reason, "no"), token)
+    custody = bench.custody
+    await custody.start()
+    assert (custody.state, custody.why, custody.terminal) == (state, f"no [{reason}]", None)
+    running = asyncio.create_task(custody.run())
+    async with asyncio.timeout(10):
+        await custody.ready()
+    assert (custody.state, custody.why) == (TokenState.READY, "")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await custody.close()
+    assert token.closed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TokenError("pin-wrong", "no"),
+        TokenError("module-missing", "no"),
+        TokenError("uri-scheme", "no"),
+        TokenError("key-missing", "no"),
+        TokenError("key-other", "no"),
+        AgentError("no-certificate", "no", ""),
+    ],
+)
+async def test_what_the_daemon_does_not_start_with(error: TokenError | AgentError) -> None:
+    with pytest.raises(type(error)) as raised:
+        await Bench(error).custody.start()
+    assert raised.value is error
+
+
+async def test_an_opened_token_without_certificate_is_closed() -> None:
+    token = ScriptedToken(Watch.NOTHING)
+    custody = Bench(token).custody
+
+    def refuse(keys: OpenedToken) -> Terminal:
+        raise AgentError("no-certificate", "no", "")
+
+    custody._make_terminal = refuse
+    with pytest.raises(AgentError):
+        await custody.start()
+    assert token.closed
+
+
+async def test_a_loss_is_told_at_once_and_another_terminal_made() -> None:
+    first, second = ScriptedToken(Watch.SLOTS), ScriptedToken(Watch.SLOTS)
+    bench = Bench(first, TokenError("token-absent", "no"), TokenError("key-other", "another"), second)
+    custody = bench.custody
+    await custody.start()
+    terminal = custody.terminal
+    assert terminal is not None
+    seen: list[tuple[TokenState, object]] = []
+    terminal.lost.add_done_callback(lambda _: seen.append((custody.state, custody.terminal)))
+    running = asyncio.create_task(custody.run())
+    first.gone = TokenError("token-absent", "pulled")
+    async with asyncio.timeout(10):
+        assert (await terminal.lost).args == ("pulled",)
+        await asyncio.sleep(0)
+        # Sessions are told after the custody, so that none begins anew with what is lost.
+        assert seen == [(TokenState.ABSENT, None)]
+        await custody.ready()
+    assert first.closed
+    assert not second.closed
+    assert custody.terminal is not terminal
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await custody.close()
+
+
+async def test_a_hiccup_of_the_worker_is_no_removal() -> None:
+    token = ScriptedToken(Watch.SLOTS)
+    custody = Bench(token).custody
+    await custody.start()
+    token.gone = TokenError("worker-lost", "died")
+    running = asyncio.create_task(custody.run())
+    await asyncio.sleep(0.1)
+    assert custody.state is TokenState.READY
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_a_session_saw_ends_the_terminal_too() -> None:
+    first, second = ScriptedToken(Watch.NOTHING), ScriptedToken(Watch.NOTHING)
+    custody = Bench(first, second).custody
+    await custody.start()
+    terminal = custody.terminal
+    assert terminal is not None
+    running = asyncio.create_task(custody.run())
+    terminal.lose(TokenError("token-fault", "once"))
+    terminal.lose(TokenError("token-fault", "twice"))
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)
+        await custody.ready()
+    assert custody.keys is cast(OpenedToken, second)
+    assert terminal.lost.result().args == ("once",)
+    assert first.closed
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
