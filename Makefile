@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test properties certificates lint types lock deb clean
+.PHONY: help demo test properties faults certificates lint types lock deb clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,10 @@ certificates: ## test certificates, revocation and time against openssl's author
 properties: ## run the tests that attack what docs/protocol.md promises, and print a table
 	@.ci/setup test
 	@.venv/bin/pytest --properties -q $(ARGS)
+
+faults: ## play what goes wrong with tokens, readers and their drivers, and print a table
+	@.ci/setup test
+	@.venv/bin/pytest --faults -q $(ARGS)
 
 lint: ## check style, formatting and who imports whom
 	@.ci/setup test

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from support import netns, properties
+from support import faults, netns, properties
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="run the tests of tokens' faults, print a table")
     parser.addoption("--properties", action="store_true", help="run the tests of properties, print a table")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     properties.register(config)
+    faults.register(config)
 
 
 @pytest.hookimpl(tryfirst=True)

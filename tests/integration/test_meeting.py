@@ -57,7 +57,7 @@ def test_a_viewer_that_was_killed_is_locked_out(launch: Launch) -> None:
     assert second > first
 
 
-@pytest.mark.fault("worker-killed")
+@pytest.mark.fault("worker killed in mid-meeting")
 def test_the_meeting_goes_on_when_the_tokens_worker_is_killed(launch: Launch) -> None:
     camera, viewer = launch("camera"), launch("viewer")
     viewer.until(lambda meeting: opened(meeting) > 0)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from support.marked import MarkedTable, Outcome
 
 ROW = re.compile(r"^\| (P[0-9]+) \| ([^|]+?) \|", re.MULTILINE)
 
@@ -21,68 +22,24 @@ def promised(page: str) -> dict[str, str]:
     return dict(ROW.findall(page))
 
 
-@dataclass
-class Attacks:
-    """The tests of one property, by node id, and what came of them."""
+class PropertyTable(MarkedTable[str]):
+    """``says`` is what ``promised`` made of the page: a property without a test is a row, too."""
 
-    tests: set[str] = field(default_factory=set)
-    passed: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-
-    @property
-    def result(self) -> str:
-        if self.failed:
-            return f"FAILED ({len(self.failed)})"
-        if not self.tests:
-            return "NO TEST"
-        return "holds" if self.passed == self.tests else f"NOT RUN ({len(self.tests - self.passed)})"
-
-
-class PropertyTable:
-    """A pytest plugin; ``says`` is what ``promised`` made of the page."""
+    title = "properties"
 
     def __init__(self, says: dict[str, str]) -> None:
+        super().__init__({name: Outcome() for name in says})
         self._says = says
-        self._attacks = {name: Attacks() for name in says}
-        self._of: dict[str, list[Attacks]] = {}
 
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        marked = {item: [mark.args[0] for mark in item.iter_markers("property")] for item in items}
-        unknown = {name for names in marked.values() for name in names} - set(self._says)
-        if unknown:
+    def rows(self, item: pytest.Item) -> Sequence[str]:
+        names = [mark.args[0] for mark in item.iter_markers("property")]
+        if unknown := set(names) - set(self._says):
             raise pytest.UsageError(f"no such property in docs/protocol.md: {', '.join(sorted(unknown))}")
-        for item, names in marked.items():
-            self._of[item.nodeid] = [self._attacks[name] for name in names]
-            for attacks in self._of[item.nodeid]:
-                attacks.tests.add(item.nodeid)
-        config.hook.pytest_deselected(items=[item for item in items if not marked[item]])
-        items[:] = [item for item in items if marked[item]]
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for attacks in self._of[report.nodeid]:
-            if report.failed:
-                attacks.failed.add(report.nodeid)
-            elif report.when == "call" and report.passed:
-                attacks.passed.add(report.nodeid)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if session.exitstatus == pytest.ExitCode.OK and not self.holds:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    @property
-    def holds(self) -> bool:
-        return all(attacks.result == "holds" for attacks in self._attacks.values())
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.section("properties")
-        for line in self.lines():
-            terminalreporter.write_line(line)
+        return names
 
     def lines(self) -> Sequence[str]:
-        """The table as text."""
         rows = [
-            (name, says, str(len(self._attacks[name].tests)), self._attacks[name].result)
+            (name, says, str(len(self.outcomes[name].tests)), self.outcomes[name].result("holds"))
             for name, says in self._says.items()
         ]
         rows.insert(0, ("", "property", "tests", "result"))

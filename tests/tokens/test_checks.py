@@ -117,6 +117,7 @@ async def test_a_namesake_makes_it_ambiguous(token: SoftToken) -> None:
     assert await refusal_of(token) == "key-ambiguous"
 
 
+@pytest.mark.fault("two tokens that a URI fits")
 async def test_a_token_has_to_be_named_exactly(token: SoftToken) -> None:
     await provision.initialize(token.module, "second", answering(new_pin()), answering(new_pin()))
     for uri, reason in (

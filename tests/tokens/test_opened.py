@@ -83,6 +83,7 @@ def bad_points() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.fault("bad peer points")
 async def test_refuses_what_is_no_point(opened: OpenedToken) -> None:
     worker = opened._data._broker.worker_pid
     for name, point in bad_points().items():
