@@ -14,7 +14,7 @@ test: ## run the whole test suite (ARGS="-k name" for a part of it)
 
 certificates: ## test certificates, revocation and time against openssl's authority and responder
 	@.ci/setup test
-	@.venv/bin/pytest tests/agent/policy tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py $(ARGS)
+	@.venv/bin/pytest tests/agent/policy tests/agent/enrolment tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py $(ARGS)
 
 properties: ## run the tests that attack what docs/protocol.md promises, and print a table
 	@.ci/setup test

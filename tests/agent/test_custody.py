@@ -178,3 +178,43 @@ async def test_what_a_session_saw_ends_the_terminal_too() -> None:
     assert first.closed
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_certificates_are_read_again_and_the_loss_stays_one() -> None:
+    token = ScriptedToken(Watch.NOTHING)
+    custody = Bench(token).custody
+    custody.read_again()  # nothing is open: nothing happens
+    await custody.start()
+    before = custody.terminal
+    custody._make_terminal = lambda keys: Terminal("urn:uuid:x", keys, [b"new"], [b"data"], cast(Policy, None))
+    custody.read_again()
+    after = custody.terminal
+    assert before is not None
+    assert after is not None
+    assert (before.identity_chain, after.identity_chain, after.data_chain) == ([b"leaf"], [b"new"], [b"data"])
+    before.lose(TokenError("token-absent", "pulled"))
+    assert after.lost.done()
+    await asyncio.sleep(0)
+    assert custody.terminal is None
+
+
+async def test_a_certificate_that_is_being_got_is_waited_for() -> None:
+    first, second = ScriptedToken(Watch.NOTHING), ScriptedToken(Watch.NOTHING)
+    bench = Bench(first, second)
+    there: list[bool] = []
+
+    def make(keys: OpenedToken) -> Terminal:
+        if not there:
+            raise AgentError("no-certificate", "no", "")
+        return Bench.make(keys)
+
+    custody = Custody(bench.open, make, Readers("libno-such.so.1"), awaited={"no-certificate"})
+    await custody.start()
+    assert custody.why == "no [no-certificate]"
+    assert first.closed
+    there.append(True)
+    running = asyncio.create_task(custody.run())
+    async with asyncio.timeout(10):
+        await custody.ready()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -209,6 +209,9 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "exactly one of pin-file" in found["token"]
 
 
+EST = "[enrolment]\nca-file = 'root.pem'\nurl = 'https://est"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "text"),
     [
@@ -227,6 +230,22 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
             '"ws://localhost"\nca-file = "root.pem"',
             "meeting.0.sfu.ca-file",
             "no use",
+        ),
+        ("[[stream]]", f"{EST}/est'\n[[stream]]", "enrolment.url", "must have no path"),
+        ("[[stream]]", f"{EST}'\nusername = 'a:b'\n[[stream]]", "enrolment.username", "match pattern"),
+        ("[[stream]]", f"{EST}'\nlabel = '../x'\n[[stream]]", "enrolment.label", "match pattern"),
+        (
+            "[[stream]]",
+            f"{EST}'\ntls-key = 'secrets/pin'\n[[stream]]",
+            "enrolment.tls-key",
+            "belong together",
+        ),
+        ("[[stream]]", f"{EST.replace('https', 'http')}'\n[[stream]]", "enrolment.url", "must be https://"),
+        (
+            "[[stream]]",
+            f"{EST}'\npassword-file = 'secrets/pin'\npassword-credential = 'c'\n[[stream]]",
+            "enrolment.password-file",
+            "exactly one",
         ),
         ("serial=0123abcd", "object=x", "token.uri", "serial"),
         ("serial=0123abcd", "serial=", "token.uri", "serial"),

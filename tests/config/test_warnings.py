@@ -9,6 +9,8 @@ import pytest
 from config.files import TEXT, VIEWER, write
 from dongled.config.api import load, settings_warnings
 
+ENROLMENT = '[enrolment]\nurl = "https://est"\nca-file = "root.pem"\n'
+
 
 @pytest.mark.parametrize(
     ("old", "new", "ids"),
@@ -27,6 +29,8 @@ from dongled.config.api import load, settings_warnings
         ("time-source", 'revocation = "off"\ntime-source', {"revocation-off"}),
         ("time-source", "revocation-grace = 60\ntime-source", {"revocation-grace"}),
         ('pin-file = "secrets/pin"', "pin-prompt = true", {"pin-prompt"}),
+        ("[[stream]]", f"{ENROLMENT}[[stream]]", {"enrolment-anonymous"}),
+        ("[[stream]]", f'{ENROLMENT}password-file = "secrets/pin"\n[[stream]]', set()),
     ],
 )
 def test_each_warning(old: str, new: str, ids: set[str], tmp_path: Path) -> None:

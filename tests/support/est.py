@@ -66,11 +66,10 @@ class Platform:
     def __init__(self, directory: Path, password: str | None, *, one_time: bool = False) -> None:
         now = datetime.now(UTC)
         self.key = new_key()
-        self.root = make_root(self.key, name("platform"), 3650, now)
+        self.root = make_root(self.key, name("platform"), 3650, now - timedelta(days=365))
         self.password = password
         self.one_time = one_time
         self.days = 30
-        self.back = timedelta(0)
         self.fault: Callable[[Asked], Reply | None] = lambda asked: None
         self.certify: Callable[[Asked], x509.Certificate] = self.issue
         self.authorities = [self.root]

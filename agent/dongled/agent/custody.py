@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 
 from dongled.agent.errors import AgentError
 from dongled.agent.terminal import Terminal
@@ -27,9 +28,9 @@ ASK_EVERY = 1.0
 _HOPELESS = frozenset({"pin-wrong", "module-missing", "module-unusable", "token-ambiguous"})
 
 
-def _hopeless(error: TokenError | AgentError) -> bool:
+def _hopeless(error: TokenError | AgentError, awaited: Collection[str]) -> bool:
     return (
-        isinstance(error, AgentError)
+        (isinstance(error, AgentError) and error.reason not in awaited)
         or error.reason in _HOPELESS
         or error.reason.startswith(("uri-", "key-"))
     )
@@ -38,7 +39,8 @@ def _hopeless(error: TokenError | AgentError) -> bool:
 class Custody:
     """``open_keys`` logs in, and ``make_terminal`` reads the certificates of what was opened.
 
-    Each opening makes a new ``Terminal``, whose ``lost`` ends it.
+    Each opening makes a new ``Terminal``, whose ``lost`` ends it. ``awaited`` are reasons of
+    ``make_terminal`` that pass by themselves.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class Custody:
         open_keys: Callable[[], Awaitable[OpenedToken]],
         make_terminal: Callable[[OpenedToken], Terminal],
         readers: Readers | None = None,
+        awaited: Collection[str] = (),
     ) -> None:
         self._open_keys = open_keys
         self._make_terminal = make_terminal
         self._readers = readers or Readers()
+        self._awaited = awaited
         self._keys: OpenedToken | None = None
         self._terminal: Terminal | None = None
         self._ready = asyncio.Event()
@@ -77,9 +81,16 @@ class Custody:
         try:
             await self._open()
         except (TokenError, AgentError) as error:
-            if _hopeless(error):
+            if _hopeless(error, self._awaited):
                 raise
             self._not_ready(error)
+
+    def read_again(self) -> None:
+        """New sessions announce the certificates of now. Raises AgentError."""
+        if self._terminal is not None and self._keys is not None:
+            now = self._make_terminal(self._keys)
+            # Lost is lost for both.
+            self._terminal = replace(now, lost=self._terminal.lost)
 
     async def run(self) -> None:
         """Keep it open until cancelled."""

@@ -17,6 +17,7 @@ from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.custody import Custody
 from dongled.agent.encrypted import EncryptedSession
+from dongled.agent.enrolment.renewal import Renewal, seconds_to_retire
 from dongled.agent.errors import AgentError
 from dongled.agent.journal import Journal
 from dongled.agent.meeting import Meeting, Session
@@ -54,6 +55,10 @@ def _trust_failed(error: BaseException) -> None:
     log.error("revocations are no longer asked about: %s", error, exc_info=error)
 
 
+def _renewal_failed(error: BaseException) -> None:
+    log.error("certificates are no longer renewed: %s", error, exc_info=error)
+
+
 class Daemon:
     """``viewing`` None: publish, subscribe and sink as the settings say."""
 
@@ -62,6 +67,7 @@ class Daemon:
         self._instance = instance or ""
         self._viewing = viewing
         self._custody: Custody | None = None
+        self._renewing = OwnedTasks(_renewal_failed)
         self._meetings: list[Meeting] = []
         self._player_left = asyncio.Event()
         self._started = boottime()
@@ -96,20 +102,43 @@ class Daemon:
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
-        claims: list[IdentityClaim] = []
+        stack.push_async_callback(self._renewing.cancel)
+        ledger, pin = FileLedger(self._settings.state.directory), wiring.pin_of(token)
+        opened: list[IdentityClaim] = []
 
         def make_terminal(keys: OpenedToken) -> Terminal:
-            terminal = wiring.open_terminal(self._settings, keys, trust.policy)
-            if not claims:
-                claims.append(IdentityClaim(terminal.identity_chain[0]))
-                stack.callback(claims[0].release)
-            return terminal
+            if not opened:
+                opened.append(IdentityClaim(keys.identity.point))
+                stack.callback(opened[0].release)
+                enroller = wiring.open_enroller(self._settings, keys, pin(), ledger, trust.clock)
+                if enroller is not None:
+                    self._renewing.spawn(Renewal(enroller, trust.clock, self._renewed).run())
+            return wiring.open_terminal(self._settings, keys, trust.policy)
 
-        ledger = FileLedger(self._settings.state.directory)
-        custody = Custody(wiring.key_opener(token, ledger), make_terminal)
+        awaited = {"no-certificate"} if self._settings.enrolment is not None else ()
+        custody = Custody(wiring.key_opener(token, ledger, pin), make_terminal, awaited=awaited)
         stack.push_async_callback(custody.close)
         await custody.start()
         return custody
+
+    def _renewed(self) -> None:
+        """New sessions announce the new certificates; those that run go on while the old ones last."""
+        custody = self._custody
+        if custody is None or custody.terminal is None:
+            return
+        before = custody.terminal
+        custody.read_again()
+        self._renewing.spawn(self._retire(before, custody))
+
+    async def _retire(self, before: Terminal, custody: Custody) -> None:
+        """End the sessions that announced old certificates, in time to come back with the new ones."""
+        # Without a certificate of its own the data key counts as software: not for longer than needed.
+        if before.data_chain:
+            await asyncio.sleep(seconds_to_retire([before.identity_chain[0], before.data_chain[0]]))
+        for meeting in self._meetings:
+            session = meeting.session
+            if isinstance(session, EncryptedSession) and session.terminal is not custody.terminal:
+                session.end("the certificate was renewed")
 
     def _judge_again(self) -> None:
         for meeting in self._meetings:

@@ -171,6 +171,15 @@ class EncryptedSession:
             in (peer.terminal, peer.terminal.removeprefix("urn:uuid:"), peer.subject, peer.session.hex())
         ]
 
+    @property
+    def terminal(self) -> Terminal:
+        """Who was announced, with the certificates of then."""
+        return self._terminal
+
+    def end(self, why: str) -> None:
+        """Leave in order; the meeting is joined again as a new session."""
+        self._end(why)
+
     def _end(self, why: str) -> None:
         if not self._ended.done():
             self._ended.set_result(why)

@@ -62,10 +62,12 @@ class IdentityClaim:
     dies, and nothing is left on the disk.
     """
 
-    def __init__(self, certificate: bytes) -> None:
-        """Raises AgentError ``identity-held`` while another process holds it."""
+    def __init__(self, point: bytes) -> None:
+        """``point`` is the identity's public key, which stays when certificates are renewed.
+
+        Raises AgentError ``identity-held`` while another process holds it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        name = "\0dongled/identity/" + hashlib.sha256(certificate).hexdigest()
+        name = "\0dongled/identity/" + hashlib.sha256(point).hexdigest()
         try:
             self._socket.bind(name)
         except OSError:

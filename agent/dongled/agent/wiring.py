@@ -11,8 +11,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
+from dongled.agent.enrolment.client import EstServer
+from dongled.agent.enrolment.enroller import Enroller, Request, TokenAccess
+from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
+from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
@@ -39,7 +44,7 @@ from dongled.media.api import EncodedSink, PictureSink
 from dongled.media.sinks import MkvSink, NullSink, PngSink
 from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
-from dongled.tokens.api import KeyInfo, KeyPins, TokenKeys
+from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenKeys
 from dongled.tokens.ledger import PinLedger
 from dongled.tokens.opened import OpenedToken, open_token
 from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
@@ -59,11 +64,16 @@ def pin_source(token: TokenSettings) -> PinSource:
             return PinPrompt(partial(getpass.getpass, "PIN of the token: "))
 
 
-def key_opener(token: TokenSettings, ledger: PinLedger) -> Callable[[], Awaitable[OpenedToken]]:
+def pin_of(token: TokenSettings) -> Callable[[], PinSource]:
+    """Made at the first call, since it can fail; then kept, since somebody who is asked is asked once."""
+    return cache(partial(pin_source, token))
+
+
+def key_opener(
+    token: TokenSettings, ledger: PinLedger, source: Callable[[], PinSource]
+) -> Callable[[], Awaitable[OpenedToken]]:
     """Opens the token, unlocked and checked against its pins, as often as called. Raises TokenError."""
     pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
-    # Made at the first opening, since it can fail; then kept, since somebody who is asked is asked once.
-    source = cache(partial(pin_source, token))
 
     async def open_keys() -> OpenedToken:
         return await open_token(str(token.module), token.uri, source(), pins, ledger=ledger)
@@ -75,10 +85,13 @@ def _pin(pin: KeyPin) -> tokens.KeyPin:
     return tokens.KeyPin(pin.cka_id, pin.digest)
 
 
+def open_clock(settings: Settings) -> TrustedClock:
+    return TrustedClock(settings.trust.time_source, floor=FloorFile(settings.state.directory).load())
+
+
 def open_trust(settings: Settings) -> Trust:
     trust = settings.trust
-    floor = FloorFile(settings.state.directory)
-    clock = TrustedClock(trust.time_source, floor=floor.load())
+    floor, clock = FloorFile(settings.state.directory), open_clock(settings)
     mode, max_age = Mode(trust.revocation), timedelta(seconds=trust.revocation_max_age)
     revocations = Revocations(mode, grace=timedelta(seconds=trust.revocation_grace))
     policy = CertificatePolicy(
@@ -96,24 +109,68 @@ def open_trust(settings: Settings) -> Trust:
     return Trust(policy, clock, floor, fetcher)
 
 
+def open_enroller(
+    settings: Settings, keys: TokenKeys, pin: PinSource, ledger: PinLedger, clock: TrustedClock
+) -> Enroller | None:
+    """What gets this terminal's certificates; None where it is not configured. Raises AgentError."""
+    enrolment, token = settings.enrolment, settings.token
+    if enrolment is None:
+        return None
+    assert token is not None
+    password = enrolment.password
+    server = EstServer(
+        enrolment.url,
+        enrolment.ca_file,
+        enrolment.username,
+        None if password is None else partial(read_secret, password),
+        (enrolment.tls_certificate, enrolment.tls_key)
+        if enrolment.tls_certificate is not None and enrolment.tls_key is not None
+        else None,
+    )
+    officer = None if enrolment.officer_file is None else PinFile(enrolment.officer_file)
+    labels = {KeyRole.IDENTITY: enrolment.label, KeyRole.DATA: enrolment.data_label or enrolment.label}
+    return Enroller(
+        keys,
+        TokenAccess(str(token.module), token.uri, pin, ledger, officer),
+        server,
+        Request(_subject(settings), enrolment.terminal, labels),
+        CertificateVerifier([root.read_bytes() for root in settings.trust.roots], clock),
+        clock,
+        KeptChains(settings.state.directory),
+    )
+
+
+def _subject(settings: Settings) -> x509.Name:
+    assert settings.enrolment is not None
+    text = settings.enrolment.subject
+    if text is None:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, settings.terminal.name)])
+    try:
+        return x509.Name.from_rfc4514_string(text)
+    except ValueError:
+        raise AgentError(
+            "subject", f"enrolment.subject {text!r} is no distinguished name", 'such as "CN=door,O=Example"'
+        ) from None
+
+
 def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy) -> Terminal:
     """Raises AgentError where a certificate is missing or does not name a terminal."""
-    token = settings.token
+    token, kept = settings.token, KeptChains(settings.state.directory)
     assert token is not None
-    identity = _chain(token.identity, keys.identity)
+    identity = _chain(token.identity, keys.identity, kept)
     if not identity:
         raise AgentError(
             "no-certificate",
             "The identity key has no certificate.",
-            "Have one issued ('dongled token csr'), then 'dongled token import-cert', "
+            "Have one issued ('dongled enroll', or 'dongled token csr' and 'dongled token import-cert'), "
             "or name its file in [token.identity] certificate.",
         )
-    return Terminal(own_name(identity[0]), keys, identity, _chain(token.data, keys.data), policy)
+    return Terminal(own_name(identity[0]), keys, identity, _chain(token.data, keys.data, kept), policy)
 
 
-def _chain(pin: KeyPin, key: KeyInfo) -> Sequence[bytes]:
+def _chain(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
     if pin.certificate is None:
-        return [key.certificate] if key.certificate is not None else []
+        return kept.in_use(key)
     try:
         chain = x509.load_pem_x509_certificates(pin.certificate.read_bytes())
     except (OSError, ValueError) as error:

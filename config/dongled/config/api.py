@@ -7,6 +7,7 @@ from dongled.config.errors import EX_CONFIG, ConfigError, Problem
 from dongled.config.load import Loaded, Value, default_path, load, load_layers
 from dongled.config.schema import (
     ControlSettings,
+    EnrolmentSettings,
     IceSettings,
     KeyPin,
     MeetingSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "ControlSettings",
     "Credential",
+    "EnrolmentSettings",
     "IceSettings",
     "KeyPin",
     "Loaded",

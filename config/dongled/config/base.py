@@ -46,6 +46,11 @@ class Input:
     secret: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Marks a section that one can do without: `config init` comments it out."""
+
+
 def _resolved(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base")
     return path if base is None else base / path
@@ -92,6 +97,7 @@ CredentialName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-
 
 SfuUrl = Annotated[str, _url("ws", "wss")]
 HttpUrl = Annotated[str, _url("http", "https")]
+HttpsUrl = Annotated[str, _url("https")]
 HexBytes = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -50,6 +50,8 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
     yield from _revocation(_table(tree, "trust"))
     if isinstance(tree.get("token"), dict):
         yield from _token(tree["token"])
+    if "enrolment" in tree:
+        yield from _enrolment(tree)
     for index, server in enumerate(_tables(_table(tree, "ice"), "turn")):
         yield from _one_secret(("ice", "turn", index), server, "password", needed=True)
     yield from _public_and_plain(meetings)
@@ -124,6 +126,23 @@ def _token(token: dict[str, Any]) -> Iterator[Finding]:
             ("token", "uri"),
             "must name the token's serial (serial=...), so that another token is not taken for it",
         )
+
+
+def _enrolment(tree: dict[str, Any]) -> Iterator[Finding]:
+    enrolment, token = _table(tree, "enrolment"), _table(tree, "token")
+    if "token" not in tree:
+        yield ("token",), "enrolment needs the terminal's token"
+    if not _table(tree, "trust").get("roots"):
+        yield ("trust", "roots"), "enrolment needs the roots that terminals are certified by"
+    for role in ("identity", "data"):
+        if "certificate" in _table(token, role):
+            yield ("token", role, "certificate"), "has no use with [enrolment], which keeps its own"
+    yield from _one_secret(("enrolment",), enrolment, "password")
+    path = urlsplit(str(enrolment.get("url", ""))).path
+    if path not in ("", "/"):
+        yield ("enrolment", "url"), "must have no path; /.well-known/est and the label are added to it"
+    if ("tls-certificate" in enrolment) is not ("tls-key" in enrolment):
+        yield ("enrolment", "tls-key"), "tls-certificate and tls-key belong together"
 
 
 def _one_secret(at: Key, table: dict[str, Any], name: str, *, needed: bool = False) -> Iterator[Finding]:
@@ -204,6 +223,11 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
     if encrypted and trust.revocation_grace:
         text = f"a revoked terminal can watch for {trust.revocation_grace} s more where nobody can be asked"
         found.append(SettingsWarning("revocation-grace", text, "trust.revocation-grace = 0 fails closed"))
+    enrolment = settings.enrolment
+    if enrolment and enrolment.password is None and enrolment.tls_certificate is None:
+        text = "nothing is shown to the certificate platform that says who asks"
+        hint = "enrolment.password-file, enrolment.password-credential or enrolment.tls-certificate"
+        found.append(SettingsWarning("enrolment-anonymous", text, hint))
     if any(m.publish for m in encrypted) and not trust.allow_viewers:
         text = "streams are published and nobody may watch them"
         found.append(SettingsWarning("nobody-may-view", text, "list terminals in trust.allow-viewers"))

@@ -11,7 +11,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dongled.config.base import Sample
+from dongled.config.base import Extra, Sample
 from dongled.config.load import inner_model
 from dongled.config.schema import Settings
 
@@ -36,7 +36,8 @@ def _tables(model: type[BaseModel], at: str, *, active: bool) -> Iterator[str]:
         many = get_origin(field.annotation) is tuple
         key = f"{at}{field.alias or name}"
         # Lists inside a section are extras; those at the top are what the daemon is for.
-        shown = active and not (many and at)
+        extra = any(isinstance(marker, Extra) for marker in field.metadata)
+        shown = active and not (many and at) and not extra
         yield ""
         yield from _comment(inner.__doc__ or "")
         header = f"[[{key}]]" if many else f"[{key}]"

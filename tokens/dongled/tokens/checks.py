@@ -19,6 +19,7 @@ from dongled.tokens.describe import (
     FoundKey,
     FoundToken,
     certified_point,
+    issued_at,
     public_key_sha256,
 )
 from dongled.tokens.errors import TokenError
@@ -123,14 +124,13 @@ def _check_attributes(role: KeyRole, attributes: KeyAttributes, quirks: Quirks) 
 
 def key_info(role: KeyRole, key: FoundKey, point: bytes, certificates: Sequence[FoundCertificate]) -> KeyInfo:
     """Put together what the api says of a key; a certificate counts only if it is of this very key."""
-    certificate = next(
-        (
-            found.der
-            for found in certificates
-            if found.cka_id == key.cka_id and certified_point(found.der) == point
-        ),
-        None,
-    )
+    # Storing writes the new one before it removes the old: a power cut in between leaves both.
+    matching = [
+        found.der
+        for found in certificates
+        if found.cka_id == key.cka_id and certified_point(found.der) == point
+    ]
+    certificate = max(matching, key=issued_at, default=None)
     return KeyInfo(
         role=role,
         cka_id=key.cka_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -90,6 +91,14 @@ def octets(answer: object, length: int) -> bytes:
     if not isinstance(answer, bytes) or len(answer) != length:
         raise _nonsense()
     return answer
+
+
+def issued_at(der: bytes) -> float:
+    """When a certificate begins, in seconds since 1970; of two certificates of a key the later one counts."""
+    try:
+        return x509.load_der_x509_certificate(der).not_valid_before_utc.timestamp()
+    except (ValueError, x509.InvalidVersion):
+        return -math.inf
 
 
 def public_key_sha256(point: bytes) -> bytes:

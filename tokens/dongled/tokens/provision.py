@@ -16,6 +16,7 @@ from dongled.tokens import checks, describe
 from dongled.tokens.api import KeyInfo, KeyRole, TokenInfo
 from dongled.tokens.broker import Broker
 from dongled.tokens.errors import TokenError
+from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
 from dongled.tokens.private_key import TokenPrivateKey
 from dongled.tokens.session import TokenSession, open_session
@@ -141,7 +142,14 @@ def terminal_of(identity: KeyInfo) -> str:
 
 
 async def request_certificate(
-    module: str, uri: str, pin: PinSource, role: KeyRole, subject: x509.Name, terminal: str | None = None
+    module: str,
+    uri: str,
+    pin: PinSource,
+    role: KeyRole,
+    subject: x509.Name,
+    terminal: str | None = None,
+    *,
+    ledger: PinLedger = PROCESS_LEDGER,
 ) -> x509.CertificateSigningRequest:
     """A PKCS#10 request for a terminal's key, signed by that key on the token.
 
@@ -149,7 +157,7 @@ async def request_certificate(
     from the identity key. Raises TokenError.
     """
     roles = frozenset({role, KeyRole.IDENTITY}) if terminal is None else frozenset({role})
-    async with _session(module, uri, pin, roles) as session:
+    async with _session(module, uri, pin, roles, ledger=ledger) as session:
         name = _terminal(terminal) if terminal is not None else terminal_of(session.keys[KeyRole.IDENTITY])
         builder = (
             x509.CertificateSigningRequestBuilder()
@@ -176,13 +184,15 @@ async def store_certificate(
     certificate: x509.Certificate,
     *,
     officer: PinSource | None = None,
+    ledger: PinLedger = PROCESS_LEDGER,
 ) -> KeyInfo:
     """Store a role's certificate on the token, in place of an earlier one. Raises TokenError.
 
     ``officer`` is the security officer's PIN, for tokens that take certificates from no one else.
     """
     der = certificate.public_bytes(serialization.Encoding.DER)
-    async with _session(module, uri, pin, frozenset({role}), writable=True, officer=officer) as session:
+    writing = _session(module, uri, pin, frozenset({role}), writable=True, officer=officer, ledger=ledger)
+    async with writing as session:
         key = session.keys[role]
         if describe.certified_point(der) != key.point:
             raise TokenError(
@@ -202,7 +212,7 @@ async def store_certificate(
             in_place=bool(session.quirks.places),
         )
     # Read back by another worker: a module may remember what it wrote, and ykcs11 forgets who made the key.
-    async with _session(module, uri, pin, frozenset({role})) as session:
+    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
         return session.keys[role]
 
 
@@ -293,8 +303,9 @@ async def _session(
     *,
     writable: bool = False,
     officer: PinSource | None = None,
+    ledger: PinLedger = PROCESS_LEDGER,
 ) -> AsyncIterator[TokenSession]:
-    session = await open_session(module, uri, pin, roles, writable=writable, officer=officer)
+    session = await open_session(module, uri, pin, roles, writable=writable, officer=officer, ledger=ledger)
     try:
         yield session
     finally:

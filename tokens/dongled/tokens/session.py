@@ -188,9 +188,10 @@ async def open_session(
     *,
     writable: bool = False,
     officer: PinSource | None = None,
+    ledger: PinLedger = PROCESS_LEDGER,
 ) -> TokenSession:
     """Open keys of a token in a worker of their own. Raises TokenError."""
-    session = TokenSession(Broker(module), uri, pin, roles, writable=writable, officer=officer)
+    session = TokenSession(Broker(module), uri, pin, roles, writable=writable, officer=officer, ledger=ledger)
     try:
         await session.open()
     except BaseException:

@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "status",
     "expel": "expel",
     "token": "token",
+    "enroll": "enroll",
     "ca": "ca",
     "config": "config",
     "install-service": "install_service",

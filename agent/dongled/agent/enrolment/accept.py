@@ -108,12 +108,11 @@ def _path(
             return presented, verifier.verify(presented, kind)
         except PolicyRefused as error:
             issuer = next((each for each in authorities if _issued_by(chain[-1], each)), None)
-            if (
-                error.reason != "chain-untrusted"
-                or issuer is None
-                or issuer in chain
-                or len(chain) == MAX_PATH
-            ):
+            # A self-signed one is a root, and no root of the verifier's, or it had been found.
+            ends = (
+                issuer is None or issuer.issuer == issuer.subject or issuer in chain or len(chain) == MAX_PATH
+            )
+            if error.reason != "chain-untrusted" or issuer is None or ends:
                 raise
             chain.append(issuer)
 
