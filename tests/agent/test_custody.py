@@ -186,7 +186,8 @@ async def test_certificates_are_read_again_and_the_loss_stays_one() -> None:
     custody.read_again()  # nothing is open: nothing happens
     await custody.start()
     before = custody.terminal
-    custody._make_terminal = lambda keys: Terminal("urn:uuid:x", keys, [b"new"], [b"data"], cast(Policy, None))
+    policy = cast(Policy, None)
+    custody._make_terminal = lambda keys: Terminal("urn:uuid:x", keys, [b"new"], [b"data"], policy)
     custody.read_again()
     after = custody.terminal
     assert before is not None
