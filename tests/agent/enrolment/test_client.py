@@ -76,6 +76,13 @@ async def test_each_refusal(served: Platform, reply: Reply, reason: str) -> None
     assert (await refused(server(served))).reason == reason
 
 
+async def test_an_answer_without_end_is_not_read_to_its_end(served: Platform) -> None:
+    endless = {"Content-Type": "application/pkcs7-mime", "Content-Length": str(10**12)}
+    served.fault = lambda asked: Reply(b"A" * (MAX_ANSWER * 9), headers=endless)
+    # It breaks off, which is not even noticed.
+    assert (await refused(server(served))).reason == "est-too-large"
+
+
 async def test_what_is_sent_packed_is_not_unpacked(served: Platform) -> None:
     good = certs_only(served.root)
     served.fault = lambda asked: Reply(good.body, headers={**good.headers, "Content-Encoding": "gzip"})
