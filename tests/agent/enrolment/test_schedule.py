@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dongled.agent.enrolment.schedule import jitter_of, renewal_date, seconds_to_first, seconds_to_renewal
+from dongled.agent.enrolment.schedule import jitter_of, seconds_to_first, seconds_to_renewal
 from support.authority import NOW, urn
 
 DAY = 86400.0
@@ -24,7 +24,6 @@ def test_at_eighty_per_cent_and_a_little() -> None:
     assert wait(0, jitter=0) == 80
     assert round(wait(0, jitter=0.999)) == 84
     assert wait(30, jitter=0.5) == 52
-    assert renewal_date(NOW, END, 0.5) == NOW + timedelta(days=82)
     # A clock before the certificate's time.
     assert wait(-10, jitter=0) == 90
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from datetime import datetime, timedelta
+from datetime import datetime
 
 RENEW_AT = 0.80  # of the life
 EACH = 0.04  # of the life
@@ -41,10 +41,3 @@ def seconds_to_first(jitter: float, failures: int) -> float:
     if failures == 0:
         return 0.0
     return min(FIRST_MOST, FIRST_RETRY * math.pow(2, min(failures - 1, 10))) * (0.75 + 0.25 * jitter)
-
-
-def renewal_date(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
-    """When the first try is due."""
-    return not_before + timedelta(
-        seconds=(RENEW_AT + EACH * jitter) * (not_after - not_before).total_seconds()
-    )
