@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dongled.agent.enrolment.est import (
@@ -95,6 +95,7 @@ def test_what_is_refused() -> None:
     assert refused(TYPE, certs_only(big).body) == "est-too-large"
 
 
+@example(b"", 57, 1)  # a certificate of a version that there is not
 @given(st.binary(max_size=300), st.integers(0, 2000), st.integers(0, 255))
 def test_nothing_else_comes_out_of_garbage(noise: bytes, place: int, byte: int) -> None:
     der = bytearray(base64.b64decode((VECTORS / "rfc7030-a3-simpleenroll.b64").read_bytes()))

@@ -67,7 +67,7 @@ def certificates_in(content_type: str, body: bytes, most: int) -> list[x509.Cert
             # That it was BER: RFC 7030's own example (A.1) has its set in no order.
             warnings.simplefilter("ignore", UserWarning)
             found = load_der_pkcs7_certificates(der)
-    except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise _garbage("an answer that is not base64 of a PKCS#7 with certificates") from error
     if not 0 < len(found) <= most:
         raise _garbage(f"{len(found)} certificates where 1 to {most} belong")
