@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "run",
     "view": "view",
     "status": "status",
+    "doctor": "doctor",
     "expel": "expel",
     "token": "token",
     "enroll": "enroll",

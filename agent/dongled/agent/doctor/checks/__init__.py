@@ -1,0 +1,12 @@
+"""The checks of ``dongled doctor``, one a file, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from dongled.agent.doctor.api import Check
+from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.doctor.checks import config, daemon
+
+CHECKS: tuple[Check[TerminalCase], ...] = (
+    config.CHECK,
+    daemon.CHECK,
+)
