@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from config.files import TEXT, write
-from dongled.config.schema import Settings
+from dongled.config.schema.settings import Settings
 from dongled.config.template import template
 
 

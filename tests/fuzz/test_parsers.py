@@ -17,7 +17,7 @@ from agent.protocol.bus import CAMERA, Bus
 from dongled.agent.control.client import fetch_status
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
-from dongled.agent.feeds import parse_encrypted, parse_plain
+from dongled.agent.meetings.feeds import parse_encrypted, parse_plain
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.clock import TimeSource, TrustedClock
 from dongled.agent.policy.verifier import CertificatePolicy
@@ -26,12 +26,12 @@ from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.bus import BusRefused, Reassembler, chunk
 from dongled.agent.sfu.janus import wire
-from dongled.agent.status import DaemonStatus, TokenStatus
 from dongled.media import sframe
 from dongled.media.errors import FrameRejected
 from dongled.tokens.wire import WireError, body_length, parse
 from fuzz.mutations import corpus, misfilled, nearly, recorded, texts
 from support.authority import DAY, NOW, Authority, der, new_key
+from support.controlled import ControlledDouble
 from support.frames import Generation, delta_frame, key_frame, opener, sealer
 
 pytestmark = pytest.mark.property("P14")
@@ -199,9 +199,8 @@ def test_what_a_worker_says(data: bytes) -> None:
 
 
 async def test_whoever_writes_nonsense_to_the_control_socket_hurts_nobody(tmp_path: Path) -> None:
-    status = DaemonStatus("0", 1, "", "", "camera", 2.0, TokenStatus("none", "", [], 0, 0), [], [])
     path = tmp_path / "control.sock"
-    server = ControlServer(path, ControlInterface(lambda: status, lambda peer, reason: []))
+    server = ControlServer(path, ControlInterface(ControlledDouble()))
     await server.start()
     try:
         for data in corpus("varlink"):
@@ -213,6 +212,6 @@ async def test_whoever_writes_nonsense_to_the_control_socket_hurts_nobody(tmp_pa
                 async with asyncio.timeout(5):
                     await reader.read()
             writer.close()
-            assert await fetch_status(path) == status
+            assert await fetch_status(path) == ControlledDouble().status()
     finally:
         await server.close()

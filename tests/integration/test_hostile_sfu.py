@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dongled.agent.feeds import parse_encrypted
+from dongled.agent.meetings.feeds import parse_encrypted
 from dongled.agent.sfu.api import Feed
 from dongled.agent.status import MeetingStatus
 from dongled.media.api import StreamContext

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dongled.config.schema import Settings
+from dongled.config.schema.settings import Settings
 from dongled.config.template import template
 from service.units import UNITS, as_systemd_starts, run, settings
 

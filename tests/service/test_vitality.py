@@ -11,12 +11,12 @@ from pathlib import Path
 import av
 import pytest
 
-from dongled.agent.journal import Journal
-from dongled.agent.meeting import Meeting
+from dongled.agent.meetings.journal import Journal
+from dongled.agent.meetings.meeting import Meeting
+from dongled.agent.meetings.plain import PlainSession
+from dongled.agent.meetings.streams import OutboundSettings, Sinks, Streams
 from dongled.agent.notify import Notifier
-from dongled.agent.plain import PlainSession
 from dongled.agent.sfu.janus.room import JanusSettings
-from dongled.agent.streams import OutboundSettings, Sinks, Streams
 from dongled.agent.vitality import Progress, Vitality
 from dongled.config.api import MeetingSettings
 from dongled.media.api import Picture

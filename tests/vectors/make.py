@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from dongled.agent.feeds import encrypted_display
+from dongled.agent.meetings.feeds import encrypted_display
 from dongled.agent.protocol import cbor, cose, limits, sealing
 from dongled.agent.protocol.api import Stream
 from dongled.agent.protocol.context import Party, context

@@ -16,16 +16,16 @@ from dongled.agent.clock import boottime
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.custody import Custody
-from dongled.agent.encrypted import EncryptedSession
 from dongled.agent.enrolment.renewal import Renewal, seconds_to_retire
-from dongled.agent.errors import AgentError
-from dongled.agent.journal import Journal
-from dongled.agent.meeting import Meeting, Session
+from dongled.agent.meetings.encrypted import EncryptedSession
+from dongled.agent.meetings.journal import Journal
+from dongled.agent.meetings.meeting import Meeting, Session
+from dongled.agent.meetings.meetings import Meetings
+from dongled.agent.meetings.plain import PlainSession
+from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.notify import Notifier
-from dongled.agent.plain import PlainSession
 from dongled.agent.protocol.api import Peer, Stream
 from dongled.agent.status import DaemonStatus, WarningStatus
-from dongled.agent.streams import Sinks, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
@@ -68,7 +68,7 @@ class Daemon:
         self._viewing = viewing
         self._custody: Custody | None = None
         self._renewing = OwnedTasks(_renewal_failed)
-        self._meetings: list[Meeting] = []
+        self._meetings = Meetings([])
         self._player_left = asyncio.Event()
         self._started = boottime()
 
@@ -81,7 +81,7 @@ class Daemon:
             custody = None
             if self._settings.token is not None:
                 custody = self._custody = await self._open_custody(self._settings.token, stack)
-            self._meetings = [self._meeting(meeting) for meeting in self._settings.meeting]
+            self._meetings = Meetings([self._meeting(meeting) for meeting in self._settings.meeting])
             await self._serve_control(stack)
             notifier = Notifier()
             notifier.tell(READY="1")
@@ -98,7 +98,7 @@ class Daemon:
 
     async def _open_custody(self, token: TokenSettings, stack: contextlib.AsyncExitStack) -> Custody:
         trust = wiring.open_trust(self._settings)
-        trust.on_learned(self._judge_again)
+        trust.on_learned(lambda: self._meetings.judge_again())
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
@@ -135,44 +135,20 @@ class Daemon:
         # Without a certificate of its own the data key counts as software: not for longer than needed.
         if before.data_chain:
             await asyncio.sleep(seconds_to_retire([before.identity_chain[0], before.data_chain[0]]))
-        for meeting in self._meetings:
-            session = meeting.session
-            if isinstance(session, EncryptedSession) and session.terminal is not custody.terminal:
+        for _, session in self._meetings.encrypted():
+            if session.terminal is not custody.terminal:
                 session.end("the certificate was renewed")
-
-    def _judge_again(self) -> None:
-        for meeting in self._meetings:
-            if isinstance(meeting.session, EncryptedSession):
-                meeting.session.judge_again()
 
     def expel(self, name: str, reason: str) -> list[str]:
         """Have every meeting that this peer is in expel it; returns their names. Raises AgentError."""
-        expelled = []
-        for meeting in self._meetings:
-            if not isinstance(meeting.session, EncryptedSession):
-                continue
-            found = meeting.session.peers_named(name)
-            if len({peer.terminal for peer in found}) > 1:
-                raise AgentError(
-                    "ambiguous-peer", f"Several terminals are called {name!r}.", "Name its urn:uuid."
-                )
-            for peer in found[:1]:
-                meeting.session.expel(peer, reason)
-                expelled.append(meeting.settings.name)
-        if not expelled:
-            raise AgentError(
-                "no-such-peer",
-                f"Nobody here is called {name!r}.",
-                "Take a terminal's name, subject or session from 'dongled status'.",
-            )
-        return expelled
+        return self._meetings.expel(name, reason)
 
     async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
         control = self._settings.control
         socket = self._viewing.socket if self._viewing else control.socket
         if socket is None:
             return
-        server = ControlServer(socket, ControlInterface(self.status, self.expel), control.group)
+        server = ControlServer(socket, ControlInterface(self), control.group)
         await server.start()
         stack.push_async_callback(server.close)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dongled.agent.clock import boottime
 from dongled.agent.custody import Custody
-from dongled.agent.encrypted import EncryptedSession
-from dongled.agent.meeting import Meeting
-from dongled.agent.plain import PlainSession
+from dongled.agent.meetings.encrypted import EncryptedSession
+from dongled.agent.meetings.meeting import Meeting
+from dongled.agent.meetings.plain import PlainSession
+from dongled.agent.meetings.streams import Incoming, Outgoing
 from dongled.agent.status import (
     InboundStatus,
     KeyStatus,
@@ -15,7 +16,6 @@ from dongled.agent.status import (
     PeerStatus,
     TokenStatus,
 )
-from dongled.agent.streams import Incoming, Outgoing
 from dongled.tokens.api import KeyInfo
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dongled.agent.errors import AgentError
-from dongled.agent.streams import Sinks
+from dongled.agent.meetings.streams import Sinks
 from dongled.media.api import EncodedSink, PictureSink
 from dongled.media.sinks import LiveSink, MkvSink, NullSink, PngSink
 

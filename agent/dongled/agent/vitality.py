@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dongled.agent.encrypted import EncryptedSession
-from dongled.agent.meeting import Meeting
+from dongled.agent.meetings.encrypted import EncryptedSession
+from dongled.agent.meetings.meeting import Meeting
+from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.notify import Notifier
-from dongled.agent.plain import PlainSession
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Vitality:
     def __init__(
         self,
         notifier: Notifier,
-        meetings: Sequence[Meeting],
+        meetings: Iterable[Meeting],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._notifier = notifier
@@ -78,7 +78,7 @@ class Vitality:
         self._stalled = stalled
 
 
-def pictures(meetings: Sequence[Meeting]) -> dict[Source, int]:
+def pictures(meetings: Iterable[Meeting]) -> dict[Source, int]:
     """How many pictures each source has given, of the meetings that are joined."""
     return {
         (session.name, stream): outgoing.stream.stats().frames_captured
@@ -92,7 +92,7 @@ def names(sources: Sequence[Source]) -> str:
     return ", ".join(stream for _, stream in sources)
 
 
-def summary(meetings: Sequence[Meeting]) -> str:
+def summary(meetings: Iterable[Meeting]) -> str:
     """What ``systemctl status`` shows."""
     return "; ".join(
         f"{meeting.settings.name}: {meeting.state}"

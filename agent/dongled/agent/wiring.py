@@ -17,6 +17,7 @@ from dongled.agent.enrolment.client import EstServer
 from dongled.agent.enrolment.enroller import Enroller, Request, TokenAccess
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
+from dongled.agent.meetings.streams import OutboundSettings, Sinks
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
@@ -26,7 +27,6 @@ from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
 from dongled.agent.sfu.janus.room import JanusSettings
-from dongled.agent.streams import OutboundSettings, Sinks
 from dongled.agent.terminal import Terminal, own_name
 from dongled.capture.factory import open_source
 from dongled.config.api import (

@@ -5,22 +5,15 @@ from __future__ import annotations
 from dongled.config.checks import SettingsWarning, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
 from dongled.config.load import Loaded, Value, default_path, load, load_layers
-from dongled.config.schema import (
-    ControlSettings,
-    EnrolmentSettings,
-    IceSettings,
-    KeyPin,
-    MeetingSettings,
-    Settings,
-    SfuSettings,
-    SinkSettings,
-    StateSettings,
-    StreamSettings,
-    TerminalSettings,
-    TokenSettings,
-    TrustSettings,
-    TurnServer,
-)
+from dongled.config.schema.control import ControlSettings
+from dongled.config.schema.enrolment import EnrolmentSettings
+from dongled.config.schema.ice import IceSettings, TurnServer
+from dongled.config.schema.meeting import MeetingSettings, SfuSettings, SinkSettings
+from dongled.config.schema.settings import Settings
+from dongled.config.schema.stream import StreamSettings
+from dongled.config.schema.terminal import StateSettings, TerminalSettings
+from dongled.config.schema.token import KeyPin, TokenSettings
+from dongled.config.schema.trust import TrustSettings
 from dongled.config.secrets import Credential, SecretSource, read_secret
 
 __all__ = [

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from dongled.config.base import Input
 from dongled.config.layers import Key
-from dongled.config.schema import Settings
+from dongled.config.schema.settings import Settings
 from dongled.config.secrets import mode_problem
 
 Finding = tuple[Key, str]

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from dongled.config.checks import cross_check, file_check
 from dongled.config.errors import ConfigError, Problem
 from dongled.config.layers import Key, Layers, dotted, from_environment, parse_key, read_file
-from dongled.config.schema import Settings
+from dongled.config.schema.settings import Settings
 
 DIRECTORY = Path("/etc/dongled")
 RUN_DIRECTORY = Path("/run/dongled")

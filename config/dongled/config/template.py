@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from dongled.config.base import Extra, Sample
 from dongled.config.load import inner_model
-from dongled.config.schema import Settings
+from dongled.config.schema.settings import Settings
 
 WIDTH = 110
 HEADER = """\

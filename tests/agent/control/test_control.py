@@ -19,28 +19,15 @@ from dongled.agent.control.client import expel, fetch_status
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer, may_call
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus, MeetingStatus, TokenStatus
+from support.controlled import ControlledDouble
 
 NOBODY = 65534
-
-
-def a_status() -> DaemonStatus:
-    meeting = MeetingStatus("demo", "required", "ws://sfu", "demo", "joined", "", "00" * 16, 1.5)
-    meeting.refused = {"chain-untrusted": 2}
-    token = TokenStatus("ready", "pkcs11:token=camera", [], 3, 1)
-    return DaemonStatus("0", os.getpid(), "", "urn:uuid:x", "camera", 2.0, token, [meeting], [])
-
-
-def an_expulsion(peer: str, reason: str) -> list[str]:
-    if peer != "viewer":
-        raise AgentError("no-such-peer", f"Nobody here is called {peer!r}.", "See 'dongled status'.")
-    return [f"demo: {reason}"]
 
 
 @pytest.fixture
 async def control(tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "control.sock"
-    server = ControlServer(path, ControlInterface(a_status, an_expulsion))
+    server = ControlServer(path, ControlInterface(ControlledDouble()))
     await server.start()
     yield path
     await server.close()
@@ -48,7 +35,7 @@ async def control(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def test_the_status_arrives_as_it_was_told(control: Path) -> None:
-    assert await fetch_status(control) == a_status()
+    assert await fetch_status(control) == ControlledDouble().status()
 
 
 async def test_expel_answers_and_its_errors_arrive_whole(control: Path) -> None:
@@ -104,7 +91,7 @@ async def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
-    server = ControlServer(path, ControlInterface(a_status, an_expulsion))
+    server = ControlServer(path, ControlInterface(ControlledDouble()))
     await server.start()
     assert (await fetch_status(path)).name == "camera"
     await server.close()
@@ -112,7 +99,7 @@ async def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_living_daemons_socket_is_left_alone(control: Path) -> None:
     with pytest.raises(AgentError) as refused:
-        await ControlServer(control, ControlInterface(a_status, an_expulsion)).start()
+        await ControlServer(control, ControlInterface(ControlledDouble())).start()
     assert refused.value.reason == "control-socket"
     assert (await fetch_status(control)).name == "camera"
 
@@ -121,7 +108,7 @@ async def test_a_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")
     with pytest.raises(AgentError) as refused:
-        await ControlServer(path, ControlInterface(a_status, an_expulsion)).start()
+        await ControlServer(path, ControlInterface(ControlledDouble())).start()
     assert refused.value.reason == "control-socket"
     assert path.read_text() == "precious"
 

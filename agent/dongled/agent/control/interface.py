@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Varlink's types are read off the annotations at run time.
 
-from collections.abc import Callable
+from typing import Protocol
 
 from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
 
@@ -10,6 +10,14 @@ from dongled.agent.errors import AgentError
 from dongled.agent.status import DaemonStatus
 
 NAME = "io.dongled.Control"
+
+
+class Controlled(Protocol):
+    """What the daemon lets itself be asked and told. Raises AgentError, which travels as ``Failed``."""
+
+    def status(self) -> DaemonStatus: ...
+
+    def expel(self, name: str, reason: str) -> list[str]: ...
 
 
 class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
@@ -24,19 +32,18 @@ class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
 class ControlInterface(VarlinkInterface, name=NAME):
     """Watches a running daemon, and acts through it."""
 
-    def __init__(self, status: Callable[[], DaemonStatus], expel: Callable[[str, str], list[str]]) -> None:
-        self._status = status
-        self._expel = expel
+    def __init__(self, daemon: Controlled) -> None:
+        self._daemon = daemon
 
     @varlinkmethod(return_parameter="status")
     def Status(self) -> DaemonStatus:
         """The token, the meetings, their peers and streams, and what was refused."""
-        return self._status()
+        return self._daemon.status()
 
     @varlinkmethod(return_parameter="meetings")
     def Expel(self, peer: str, reason: str) -> list[str]:
         """As a moderator, expel a peer; returns the names of the meetings. Replies ``Failed``."""
         try:
-            return self._expel(peer, reason)
+            return self._daemon.expel(peer, reason)
         except AgentError as error:
             raise Failed(reason=error.reason, text=str(error), hint=error.hint) from None

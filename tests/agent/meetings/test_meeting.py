@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from dongled.agent import meeting as meeting_module
 from dongled.agent.errors import AgentError
-from dongled.agent.journal import LOG_INTERVAL, Journal
-from dongled.agent.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, Meeting
+from dongled.agent.meetings import meeting as meeting_module
+from dongled.agent.meetings.journal import LOG_INTERVAL, Journal
+from dongled.agent.meetings.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, Meeting
 from dongled.config.api import MeetingSettings
 from dongled.media.errors import MediaError
 

@@ -8,11 +8,11 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from dongled.agent.feeds import parse_plain, plain_display
-from dongled.agent.journal import Journal
+from dongled.agent.meetings.feeds import parse_plain, plain_display
+from dongled.agent.meetings.journal import Journal
+from dongled.agent.meetings.streams import OutboundSettings, Streams
 from dongled.agent.sfu.api import Feed
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
-from dongled.agent.streams import OutboundSettings, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.media.api import StreamContext
 from dongled.media.webrtc import BusLink, IceSettings

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dongled.agent.clock import boottime
-from dongled.agent.feeds import encrypted_display, parse_encrypted
-from dongled.agent.journal import Journal
+from dongled.agent.meetings.feeds import encrypted_display, parse_encrypted
+from dongled.agent.meetings.journal import Journal
+from dongled.agent.meetings.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.protocol.api import (
     Alarm,
     Broadcast,
@@ -32,7 +33,6 @@ from dongled.agent.protocol.api import (
 from dongled.agent.protocol.member import Member
 from dongled.agent.sfu.api import Feed, SfuError
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
-from dongled.agent.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import Terminal
 from dongled.media.api import StreamContext

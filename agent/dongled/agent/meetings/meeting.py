@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dongled.agent.clock import boottime
 from dongled.agent.errors import AgentError
-from dongled.agent.journal import Journal
+from dongled.agent.meetings.journal import Journal
 from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
 from dongled.media.errors import MediaError

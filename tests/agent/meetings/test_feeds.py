@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dongled.agent.feeds import (
+from dongled.agent.meetings.feeds import (
     EncryptedFeed,
     PlainFeed,
     encrypted_display,

@@ -1,0 +1,50 @@
+"""All meetings of the daemon, and what is asked of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dongled.agent.errors import AgentError
+from dongled.agent.meetings.encrypted import EncryptedSession
+from dongled.agent.meetings.meeting import Meeting
+
+
+class Meetings:
+    """Iterates over its meetings, encrypted and plain, in the order of the settings."""
+
+    def __init__(self, meetings: Sequence[Meeting]) -> None:
+        self._meetings = tuple(meetings)
+
+    def __iter__(self) -> Iterator[Meeting]:
+        return iter(self._meetings)
+
+    def encrypted(self) -> Iterator[tuple[Meeting, EncryptedSession]]:
+        """The encrypted meetings that have a session, with it."""
+        for meeting in self._meetings:
+            if isinstance(meeting.session, EncryptedSession):
+                yield meeting, meeting.session
+
+    def judge_again(self) -> None:
+        """The policy has learned something about somebody."""
+        for _, session in self.encrypted():
+            session.judge_again()
+
+    def expel(self, name: str, reason: str) -> list[str]:
+        """Have every meeting that this peer is in expel it; returns their names. Raises AgentError."""
+        expelled = []
+        for meeting, session in self.encrypted():
+            found = session.peers_named(name)
+            if len({peer.terminal for peer in found}) > 1:
+                raise AgentError(
+                    "ambiguous-peer", f"Several terminals are called {name!r}.", "Name its urn:uuid."
+                )
+            for peer in found[:1]:
+                session.expel(peer, reason)
+                expelled.append(meeting.settings.name)
+        if not expelled:
+            raise AgentError(
+                "no-such-peer",
+                f"Nobody here is called {name!r}.",
+                "Take a terminal's name, subject or session from 'dongled status'.",
+            )
+        return expelled

@@ -1,0 +1,102 @@
+"""The token that holds the long-term keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dongled.config.base import (
+    CredentialName,
+    FilePath,
+    HexBytes,
+    Input,
+    Sample,
+    Section,
+    Sha256,
+    secret_source,
+)
+from dongled.config.secrets import SecretSource
+
+
+class KeyPin(Section):
+    """A key on the token, pinned: `dongled token show` prints both values."""
+
+    id: Annotated[HexBytes, Field(description="CKA_ID, in hexadecimal."), Sample("01", active=True)]
+    sha256: Annotated[
+        Sha256,
+        Field(description="SHA-256 of the public key (SubjectPublicKeyInfo), in hexadecimal."),
+        Sample("0" * 64, active=True),
+    ]
+    certificate: Annotated[
+        FilePath | None,
+        Field(
+            description="Certificate and its chain, PEM, leaf first. Without it they are read from the token."
+        ),
+        Input(),
+        Sample("identity.pem"),
+    ] = None
+
+    @property
+    def cka_id(self) -> bytes:
+        return bytes.fromhex(self.id)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the SubjectPublicKeyInfo, 32 bytes."""
+        return bytes.fromhex(self.sha256)
+
+
+class TokenSettings(Section):
+    """The token that holds the long-term keys. Give its PIN in exactly one of three ways."""
+
+    module: Annotated[
+        FilePath,
+        Field(description="The PKCS#11 module."),
+        Input(),
+        Sample("/usr/lib/softhsm/libsofthsm2.so", active=True),
+    ]
+    uri: Annotated[
+        str,
+        Field(
+            description="The token by RFC 7512 URI, with its serial; `dongled token list` prints it.",
+            pattern=r"^pkcs11:[!-~]{1,500}$",
+        ),
+        Sample("pkcs11:token=terminal;serial=0123456789abcdef", active=True),
+    ]
+    pin_file: Annotated[
+        FilePath | None,
+        Field(description="File that holds the PIN, mode 0600."),
+        Input(secret=True),
+        Sample("pin", active=True),
+    ] = None
+    pin_credential: Annotated[
+        CredentialName | None,
+        Field(description="systemd credential that holds the PIN."),
+        Sample("token-pin"),
+    ] = None
+    pin_prompt: Annotated[
+        bool, Field(description="Ask for the PIN on the terminal at each start."), Sample(True)
+    ] = False
+    on_removal: Annotated[
+        Literal["leave", "mute"],
+        Field(
+            description="What to do when the token is pulled: `leave` the meetings, or stay in them `mute`, "
+            "without streams. In each case every key is dropped at once."
+        ),
+    ] = "leave"
+    grace: Annotated[
+        int,
+        Field(
+            description="For `leave`: seconds to stay mute before, in case the token comes back.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 0
+    identity: Annotated[KeyPin, Field(description="The signing key (PIV 9A).")]
+    data: Annotated[KeyPin, Field(description="The key agreement key (PIV 9D).")]
+
+    @property
+    def pin(self) -> SecretSource | None:
+        """Where the PIN is; None means asking for it."""
+        return secret_source(self.pin_file, self.pin_credential)
