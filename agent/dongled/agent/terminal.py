@@ -12,6 +12,7 @@ from cryptography import x509
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
+from dongled.agent.policy.profile import MALFORMED
 from dongled.tokens.api import TokenKeys
 from dongled.tokens.errors import TokenError
 
@@ -46,7 +47,7 @@ def own_name(certificate: bytes) -> str:
             x509.SubjectAlternativeName
         )
         uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound):
+    except (*MALFORMED, x509.ExtensionNotFound):
         uris = []
     if len(uris) != 1 or not uris[0].startswith("urn:uuid:"):
         raise AgentError(

@@ -22,6 +22,7 @@ from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
+from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
 from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
@@ -173,7 +174,7 @@ def _chain(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
         return kept.in_use(key)
     try:
         chain = x509.load_pem_x509_certificates(pin.certificate.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise AgentError(
             "certificate-file", f"{pin.certificate} holds no certificates: {error}", "Give PEM, leaf first."
         ) from None

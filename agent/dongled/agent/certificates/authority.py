@@ -22,6 +22,7 @@ from dongled.agent.policy.profile import (
     ASSURANCE_OIDS,
     ISSUER_CURVES,
     LEAF_CURVES,
+    MALFORMED,
     ROLE_OIDS,
     Assurance,
     Kind,
@@ -103,7 +104,7 @@ def load_request(data: bytes) -> Request:
         raise CaError(
             "weak-key", f"the request has a key or a signature of an unknown kind: {error}"
         ) from error
-    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise CaError("request-garbage", f"not a certification request: {error}") from error
 
 
@@ -112,7 +113,7 @@ def load_certificate(data: bytes) -> x509.Certificate:
     pem = data.lstrip().startswith(b"-----BEGIN")
     try:
         return x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
-    except (ValueError, x509.InvalidVersion) as error:
+    except MALFORMED as error:
         raise CaError(
             "certificate-garbage", f"not a certificate: {error}", "give it as PEM or DER"
         ) from error

@@ -245,6 +245,7 @@ def _officer(file: Path | None) -> PinSource | None:
 def _read_certificate(path: Path) -> Any:
     from cryptography import x509
 
+    from dongled.agent.policy.profile import MALFORMED
     from dongled.tokens.errors import TokenError
 
     try:
@@ -254,7 +255,7 @@ def _read_certificate(path: Path) -> Any:
     load = x509.load_pem_x509_certificate if b"-----BEGIN" in content else x509.load_der_x509_certificate
     try:
         return load(content)
-    except ValueError:
+    except MALFORMED:
         raise TokenError(
             "certificate-malformed", f"{path} holds no X.509 certificate", "give it in PEM or DER"
         ) from None

@@ -6,19 +6,17 @@ https://www.rfc-editor.org/rfc/rfc7030, base64 as RFC 8951 reads it.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import warnings
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
 from dongled.agent.errors import AgentError
-from dongled.agent.policy.profile import MAX_CERTIFICATE
+from dongled.agent.policy.profile import MALFORMED, MAX_CERTIFICATE
 
 WELL_KNOWN = "/.well-known/est"  # RFC 7030, 3.2.2
 REQUEST_TYPE = "application/pkcs10"  # RFC 7030, 4.2.1
@@ -67,7 +65,7 @@ def certificates_in(content_type: str, body: bytes, most: int) -> list[x509.Cert
             # That it was BER: RFC 7030's own example (A.1) has its set in no order.
             warnings.simplefilter("ignore", UserWarning)
             found = load_der_pkcs7_certificates(der)
-    except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except MALFORMED as error:
         raise _garbage("an answer that is not base64 of a PKCS#7 with certificates") from error
     if not 0 < len(found) <= most:
         raise _garbage(f"{len(found)} certificates where 1 to {most} belong")

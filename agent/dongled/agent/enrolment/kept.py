@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dongled.agent.enrolment.est import EnrolmentError
-from dongled.agent.policy.profile import MAX_CERTIFICATE, MAX_PATH
+from dongled.agent.policy.profile import MALFORMED, MAX_CERTIFICATE, MAX_PATH
 from dongled.tokens.api import KeyInfo, KeyRole
 from dongled.tokens.describe import certified_point, issued_at
 
@@ -66,7 +66,7 @@ class KeptChains:
             found = x509.load_pem_x509_certificates(data)[: MAX_PATH + 1]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, *MALFORMED) as error:
             log.warning("the certificates in %s are ignored: %s", path, error)
             return []
         return [certificate.public_bytes(Encoding.DER) for certificate in found]

@@ -45,6 +45,7 @@ from dongled.agent.policy.profile import (
     ASSURANCE_OIDS,
     ISSUER_CURVES,
     LEAF_CURVES,
+    MALFORMED,
     MAX_CERTIFICATE,
     MAX_PATH,
     ROLE_OIDS,
@@ -235,7 +236,7 @@ def _load_root(data: bytes) -> list[x509.Certificate]:
             if constraints is None or not constraints.ca:
                 raise ProfileViolation("bad-root", "it is not a certificate authority's")
             require_curve(root.public_key(), ISSUER_CURVES, "the root's")
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise AgentError(
             "bad-root", f"a trusted root cannot be used: {error}", "give the CA's certificate, as PEM or DER"
         ) from error
@@ -251,8 +252,11 @@ def _parse(der: bytes) -> x509.Certificate:
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
     except UnsupportedAlgorithm as error:
         raise PolicyRefused("weak-key", f"a key of an unknown kind: {error}") from error
-    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except MALFORMED as error:
         raise PolicyRefused("certificate-garbage", f"not a certificate: {error}") from error
+    # RFC 5280, 4.1.2.2: positive. Revocation goes by it.
+    if certificate.serial_number <= 0:
+        raise PolicyRefused("certificate-garbage", "its serial number is not positive")
     return certificate
 
 

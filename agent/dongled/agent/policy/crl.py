@@ -19,11 +19,11 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import SKEW, Answer, Pair, Source, Status
 
 MAX_CRL = 2 * 1024 * 1024  # bytes: about 50,000 entries
@@ -63,13 +63,7 @@ def verify_crl(data: bytes, issuer: x509.Certificate, now: datetime, max_age: ti
         pem = data.lstrip().startswith(b"-----BEGIN")
         crl = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
         return _verify(crl, issuer, now, max_age)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-    ) as error:
+    except MALFORMED as error:
         raise PolicyRefused("crl-garbage", f"not a CRL: {error}") from error
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,7 +24,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dongled.agent.policy.api import PolicyRefused
-from dongled.agent.policy.profile import ISSUER_CURVES, ProfileViolation, require_curve
+from dongled.agent.policy.profile import ISSUER_CURVES, MALFORMED, ProfileViolation, require_curve
 from dongled.agent.policy.revocation import SKEW, Answer, Pair, Source, Status
 
 MAX_RESPONSE = 32768  # bytes
@@ -68,13 +68,7 @@ def verify_response(
                 "ocsp-refused", f"the OCSP responder answered {response.response_status.name.lower()}"
             )
         return _verify(response, pair, now, max_age, nonce)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-    ) as error:
+    except MALFORMED as error:
         raise PolicyRefused("ocsp-garbage", f"not an OCSP answer: {error}") from error
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 # ITU-T X.667, 7: an arc under 2.25 needs no registration. UUID 91e9020e-4e72-4107-95d3-0208d1a9cd73.
@@ -59,6 +60,10 @@ ISSUER_CURVES = ("secp256r1", "secp384r1")
 MAX_CERTIFICATE = 8192  # bytes of DER
 MAX_PATH = 4  # certificates from the leaf to the root, both counted
 MAX_SUBJECT = 256  # characters of RFC 4514
+
+
+# What cryptography raises where a certificate, request or list is none, at once or when a part is first read.
+MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
 class ProfileViolation(ValueError):
