@@ -2,19 +2,18 @@
  * The token's broker: who is served first, what a hang, a crash and a wrong PIN do.
  *
  * Mirrors docs/tokens.md, The PIN, and When the module crashes or hangs:
+ *   tokens/dongled/tokens/turns.py    Turns
  *   tokens/dongled/tokens/broker.py   _serve, _perform, _attempt, _ready
  *   tokens/dongled/tokens/ledger.py   MemoryLedger._attempt
  *   tokens/dongled/tokens/session.py  _log_in
  *   agent/dongled/agent/protocol/beacons.py  tick, failed (TOKEN_AGAIN)
  *
- * The code serves first come, first served yet (FIRST_COME), without a quota: there the model is ahead of it.
- *
  * Time moves in half seconds: an operation takes one at most, and 5 s (the deadline) when it hangs.
  *
  * Abstracted:
- * - Three kinds of requests: my beacon (every 7 s), announcements, and derives: one peer's, who is honest, and
- *   those of peers who ask as often as they can. The latter's number is counted, not their names: QUOTA is what
- *   all of them together may have in the queue. Among derives, first come, first served.
+ * - Three kinds of requests: my beacon (every 7 s), announcements, and derives: those of two peers, an honest one
+ *   and one who asks as often as it can and always has QUOTA in the queue if it likes. The two take turns; with
+ *   NO_QUOTA it is first come, first served among derives, and 63 may wait.
  * - A hang or a crash happens once between two beacons, and once while the honest peer's derive waits; more are
  *   a broken token, and the backoff's affair.
  * - A login is judged by the token or not before its worker dies: the broker cannot tell. A PIN's source is
@@ -22,14 +21,14 @@
  *   With CHANGED_ELSEWHERE the PIN is changed on the token behind the broker's back.
  * - One ledger: that of a file, which all processes share and which survives them.
  *
- * Bounds: QUOTA waiting derives of the greedy, VERSIONS PINs.
+ * Bounds: QUOTA waiting derives of the greedy peer, VERSIONS PINs.
  */
 
 #define BEACON 14    /* 7 s */
 #define DEADLINE 10  /* 5 s */
 #define AGAIN 2      /* 1 s */
 #define SIGNED 22    /* 11 s: 18 s after its last beacon a peer may be taken for dead (liveness.pml), 7 are over */
-#define SERVED 40    /* 20 s */
+#define SERVED 24    /* 12 s: a hang, and three operations */
 #ifdef NO_QUOTA
 #define QUOTA 63
 #else
@@ -52,7 +51,8 @@ bit beacon_waits, announce_waits, honest_waits;
 bit announced;            /* at most once between two beacons; a round takes 240 s */
 byte again;               /* until a beacon that failed is tried again */
 byte ahead_of_beacon;     /* what came before it: of use to FIRST_COME alone */
-byte ahead_of_honest;     /* greedy derives that came before */
+byte ahead_of_honest;     /* greedy derives that came before: of use to NO_QUOTA alone */
+bit greedy_was_last;
 byte greedies;
 
 /* The worker. */
@@ -140,9 +140,15 @@ inline next() {
 		:: else
 		fi;
 		if
+#ifdef NO_QUOTA
 		:: honest_waits && !ahead_of_honest -> honest_waits = 0; take(honest)
+#else
+		:: honest_waits && (greedy_was_last || !greedies) ->
+			honest_waits = 0; ahead_of_honest = 0; greedy_was_last = 0; take(honest)
+#endif
 		:: else ->
 			greedies--;
+			greedy_was_last = 1;
 			if
 			:: ahead_of_honest -> ahead_of_honest--
 			:: else

@@ -54,7 +54,7 @@ async def test_killed_in_mid_operation(opened: OpenedToken, number: int, operati
     peer = ec.generate_private_key(ec.SECP256R1())
     os.kill(before, signal.SIGSTOP)
     asked = asyncio.create_task(
-        opened.sign(b"d" * 32) if operation == "sign" else opened.derive(point_of(peer))
+        opened.sign(b"d" * 32) if operation == "sign" else opened.derive(point_of(peer), "peer")
     )
     # The request is in the socket, and the worker stands still.
     await asyncio.sleep(0.05)

@@ -39,8 +39,8 @@ async def test_is_what_the_daemon_asks_for(opened: OpenedToken) -> None:
     assert keys.identity.cka_id != keys.data.cka_id
     assert (keys.operations.sign, keys.operations.derive) == (0, 0)
     await keys.sign(bytes(32))
-    await keys.derive(point_of(ec.generate_private_key(ec.SECP256R1())))
-    await keys.derive(point_of(ec.generate_private_key(ec.SECP256R1())))
+    await keys.derive(point_of(ec.generate_private_key(ec.SECP256R1())), "peer")
+    await keys.derive(point_of(ec.generate_private_key(ec.SECP256R1())), "peer")
     assert (keys.operations.sign, keys.operations.derive) == (1, 2)
 
 
@@ -60,7 +60,7 @@ async def test_derives_what_software_derives(opened: OpenedToken) -> None:
         if expected[0] != 0 and short == 0 and opened.operations.derive >= 20:
             continue
         short += expected[0] == 0
-        assert await opened.derive(point_of(peer)) == expected
+        assert await opened.derive(point_of(peer), "peer") == expected
 
 
 def bad_points() -> dict[str, bytes]:
@@ -88,7 +88,7 @@ async def test_refuses_what_is_no_point(opened: OpenedToken) -> None:
     worker = opened._data._broker.worker_pid
     for name, point in bad_points().items():
         with pytest.raises(TokenError) as refusal:
-            await opened.derive(point)
+            await opened.derive(point, "peer")
         assert refusal.value.reason == "bad-point", name
     # The worker judged them and lives.
     assert opened._data._broker.worker_pid == worker
@@ -118,7 +118,7 @@ async def test_many_at_once_each_get_their_own_answer(opened: OpenedToken) -> No
         for turn in range(30):
             digest = hashlib.sha256(b"%d %d" % (number, turn)).digest()
             verify(opened.identity, await opened.sign(digest), digest)
-            assert await opened.derive(point_of(peer)) == expected
+            assert await opened.derive(point_of(peer), str(number)) == expected
 
     await asyncio.gather(*(member(number) for number in range(16)))
     assert opened.operations.sign == opened.operations.derive == 16 * 30
@@ -156,14 +156,14 @@ async def test_hpke_opens_through_the_token(opened: OpenedToken) -> None:
 
     def ask(point: bytes) -> bytes:
         asked.append(point)
-        return asyncio.run_coroutine_threadsafe(opened.derive(point), loop).result()
+        return asyncio.run_coroutine_threadsafe(opened.derive(point, "peer"), loop).result()
 
     asking = TokenPrivateKey.from_point(opened.data.point, derive=ask)
     assert await asyncio.to_thread(suite.decrypt, sealed, asking, b"ctx") == b"base key"
     # RFC 9180, 4.1: what is asked of the token is the encapsulated key, the first 65 octets.
     assert asked == [sealed[:65]]
 
-    secret = await opened.derive(sealed[:65])
+    secret = await opened.derive(sealed[:65], "peer")
     answered = TokenPrivateKey.from_point(opened.data.point, derive=lambda point: secret)
     assert suite.decrypt(sealed, answered, info=b"ctx") == b"base key"
     # Whatever goes wrong in the exchange comes out as a failed decryption, the token's own error too: so

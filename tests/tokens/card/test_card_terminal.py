@@ -57,7 +57,7 @@ async def refused(asked: Awaitable[object]) -> TokenError:
 async def check_works(opened: OpenedToken, card: PivCard) -> None:
     verify(opened.identity, await opened.sign(b"d" * 32), b"d" * 32)
     peer = ec.generate_private_key(ec.SECP256R1())
-    shared = await opened.derive(point_of(peer))
+    shared = await opened.derive(point_of(peer), "peer")
     assert shared == peer.exchange(ec.ECDH(), card.applet.keys.get(DATA).private.public_key())
 
 
@@ -255,7 +255,7 @@ async def test_pulled_in_mid_operation(card: PivCard, module: str, operation: st
     opened = await opened_card(card, module)
     with card.inserted.holding(_GENERAL_AUTHENTICATE) as held:
         asked = asyncio.create_task(
-            opened.sign(bytes(32)) if operation == "sign" else opened.derive(card.point(IDENTITY))
+            opened.sign(bytes(32)) if operation == "sign" else opened.derive(card.point(IDENTITY), "peer")
         )
         assert await asyncio.to_thread(held.arrived.wait, 5)
         before = time.monotonic()

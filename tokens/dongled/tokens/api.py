@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 
@@ -16,6 +16,18 @@ class KeyRole(StrEnum):
     IDENTITY = "identity"
     DATA = "data"
     CA = "ca"
+
+
+class Rank(IntEnum):
+    """What goes first when a token has more to do than it can; a card takes up to 200 ms for each.
+
+    A beacon that comes late takes a terminal for dead, an announcement keeps a round waiting, a grant one
+    picture.
+    """
+
+    BEACON = 0
+    ANNOUNCEMENT = 1
+    GRANT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +124,18 @@ class TokenKeys(Protocol):
     @property
     def operations(self) -> OperationCounts: ...
 
-    async def sign(self, digest: bytes) -> bytes:
+    async def sign(self, digest: bytes, rank: Rank = Rank.ANNOUNCEMENT) -> bytes:
         """ECDSA by the identity key over a 32-byte SHA-256 digest: 64 bytes, r and s (RFC 9053, 2.1).
 
-        Raises TokenError.
+        Raises TokenError. Who is cancelled while it waits for its turn costs the token nothing.
         """
 
-    async def derive(self, point: bytes) -> bytes:
+    async def derive(self, point: bytes, peer: str) -> bytes:
         """ECDH by the data key with a 65-byte uncompressed SEC1 point: the 32-byte x coordinate.
 
-        Raises TokenError, with reason ``bad-point`` for bytes that are not a point of P-256.
+        ``peer`` is the terminal whose message needs it: peers are served in turn, and few of each may wait.
+        Raises TokenError, with reason ``bad-point`` for bytes that are not a point of P-256 and
+        ``token-quota`` when too many wait for that peer. Cancelled as ``sign``.
         """
 
     async def close(self) -> None: ...

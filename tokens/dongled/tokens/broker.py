@@ -1,4 +1,4 @@
-"""The daemon's side of a worker: requests in order, each with a deadline, and a new worker for a dead one."""
+"""The daemon's side of a worker: requests in turn, each with a deadline, and a new worker for a dead one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dongled.tokens.api import Rank
 from dongled.tokens.errors import TokenError
 from dongled.tokens.failures import POISONED, DeadlinePassed, ModuleFault, WorkerLost
 from dongled.tokens.link import WorkerLink
+from dongled.tokens.turns import Place, Turns
 
 # Seconds. A real card takes 50 to 200 ms for a signature; a card that is slower than this is broken.
 DEADLINES: dict[str, float] = {"sign": 5.0, "derive": 5.0, "generate": 60.0, "init_token": 60.0}
@@ -19,6 +21,9 @@ DEFAULT_DEADLINE = 15.0
 
 # What may be asked again when its worker died: it changes nothing on the token.
 _REPEATABLE = frozenset({"tokens", "keys", "certificates", "sign", "derive"})
+
+# Who opens a token or looks whether it is there: rare, quick, and what everything else waits for.
+FIRST = Place(Rank.BEACON)
 
 _BACKOFF_FIRST = 0.25
 _BACKOFF_MOST = 30.0
@@ -69,7 +74,7 @@ Opener = Callable[[Ask], Awaitable[None]]
 """Brings a fresh worker to where requests can be served: finds the token, logs in, checks the keys."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     operation: str
     arguments: dict[str, Any]
@@ -77,7 +82,7 @@ class _Request:
 
 
 class Broker:
-    """One module's worker, kept alive. Requests are served one at a time, first come, first served."""
+    """One module's worker, kept alive. Requests are served one at a time, in turn (``Turns``)."""
 
     def __init__(self, module: str, *, clock: Clock | None = None, deadlines: dict[str, float] | None = None):
         self.module = module
@@ -88,7 +93,7 @@ class Broker:
         self._openers: list[Opener] = []
         self._link: WorkerLink | None = None
         self._started = False
-        self._queue: asyncio.Queue[_Request] = asyncio.Queue()
+        self._waiting = Turns[_Request]()
         self._server: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -101,7 +106,7 @@ class Broker:
         """Have this run in every worker from the next one on, before any request."""
         self._openers.append(opener)
 
-    async def call(self, operation: str, **arguments: Any) -> Any:
+    async def call(self, operation: str, place: Place = FIRST, /, **arguments: Any) -> Any:
         """Ask the module. A worker that dies is replaced, and a request that changes nothing asked again.
 
         Raises TokenError. A caller that is cancelled leaves the queue; what runs already, runs on.
@@ -111,8 +116,11 @@ class Broker:
         if self._server is None:
             self._server = asyncio.create_task(self._serve(), name="token broker")
         request = _Request(operation, arguments, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(request)
-        return await request.answer
+        self._waiting.put(request, place)
+        try:
+            return await request.answer
+        finally:
+            self._waiting.leave(request, place)
 
     async def close(self) -> None:
         """End the worker. Whoever still waits gets an error."""
@@ -121,8 +129,7 @@ class Broker:
             self._server.cancel()
             with suppress(asyncio.CancelledError):
                 await self._server
-        while not self._queue.empty():
-            request = self._queue.get_nowait()
+        for request in self._waiting.drain():
             if not request.answer.done():
                 request.answer.set_exception(_closed())
         if self._link is not None:
@@ -131,9 +138,7 @@ class Broker:
 
     async def _serve(self) -> None:
         while True:
-            request = await self._queue.get()
-            if request.answer.done():
-                continue
+            request = await self._waiting.next()
             try:
                 result = await self._perform(request)
             except asyncio.CancelledError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, OperationCounts
+from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, OperationCounts, Rank
 from dongled.tokens.broker import Broker, Clock
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
@@ -47,11 +47,11 @@ class OpenedToken:
         """Ask the module whether it is still there. Raises TokenError."""
         await self._identity.check_there()
 
-    async def sign(self, digest: bytes) -> bytes:
-        return await self._identity.sign(KeyRole.IDENTITY, digest)
+    async def sign(self, digest: bytes, rank: Rank = Rank.ANNOUNCEMENT) -> bytes:
+        return await self._identity.sign(KeyRole.IDENTITY, digest, rank)
 
-    async def derive(self, point: bytes) -> bytes:
-        return await self._data.derive(KeyRole.DATA, point)
+    async def derive(self, point: bytes, peer: str) -> bytes:
+        return await self._data.derive(KeyRole.DATA, point, peer)
 
     async def close(self) -> None:
         await self._identity.close()

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dongled.tokens import checks, describe
-from dongled.tokens.api import KeyInfo, KeyPin, KeyPins, KeyRole, OperationCounts, TokenInfo
-from dongled.tokens.broker import Ask, Broker
+from dongled.tokens.api import KeyInfo, KeyPin, KeyPins, KeyRole, OperationCounts, Rank, TokenInfo
+from dongled.tokens.broker import FIRST, Ask, Broker
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
 from dongled.tokens.quirks import NONE, Quirks
+from dongled.tokens.turns import Place
 from dongled.tokens.uri import parse_token
 
 DIGEST_BYTES = 32
@@ -99,23 +100,24 @@ class TokenSession:
     def operations(self) -> OperationCounts:
         return OperationCounts(sign=self._signed, derive=self._derived)
 
-    async def sign(self, role: KeyRole, digest: bytes) -> bytes:
+    async def sign(self, role: KeyRole, digest: bytes, rank: Rank = Rank.ANNOUNCEMENT) -> bytes:
         """ECDSA over a 32-byte digest: 64 bytes, r and s. Raises TokenError."""
         if len(digest) != DIGEST_BYTES:
             raise TokenError("bad-digest", "a token's key signs SHA-256 digests only")
-        answer = await self.call("sign", key=self._keys[role].cka_id, digest=bytes(digest))
+        answer = await self.call("sign", Place(rank), key=self._keys[role].cka_id, digest=bytes(digest))
         self._signed += 1
         return describe.octets(answer, SIGNATURE_BYTES)
 
-    async def derive(self, role: KeyRole, point: bytes) -> bytes:
-        """ECDH with a 65-byte point: the 32-byte x coordinate. Raises TokenError."""
-        answer = await self.call("derive", key=self._keys[role].cka_id, point=bytes(point))
+    async def derive(self, role: KeyRole, point: bytes, peer: str) -> bytes:
+        """ECDH with a 65-byte point, for a peer: the 32-byte x coordinate. Raises TokenError."""
+        place = Place(Rank.GRANT, peer)
+        answer = await self.call("derive", place, key=self._keys[role].cka_id, point=bytes(point))
         self._derived += 1
         return describe.octets(answer, SECRET_BYTES)
 
-    async def call(self, operation: str, **arguments: Any) -> Any:
+    async def call(self, operation: str, place: Place = FIRST, **arguments: Any) -> Any:
         """Ask the worker for an operation on this token."""
-        return await self._broker.call(operation, serial=self.token.serial, **arguments)
+        return await self._broker.call(operation, place, serial=self.token.serial, **arguments)
 
     async def close(self) -> None:
         """End the worker, and with it the login."""

@@ -19,8 +19,8 @@ class TokenState(StrEnum):
     WRONG_TOKEN = "WRONG_TOKEN"
 
 
-# After these the next operation may do: a worker that died or hung is replaced by then.
-PASSING = frozenset({"token-timeout", "worker-lost", "worker-backoff", "token-busy"})
+# After these the next operation may do: a worker that died or hung is replaced by then, a queue shorter.
+PASSING = frozenset({"token-timeout", "worker-lost", "worker-backoff", "token-busy", "token-quota"})
 
 _STATES = {
     "token-absent": TokenState.ABSENT,

@@ -11,8 +11,10 @@ from typing import Any
 from dongled.agent.clock import boottime
 from dongled.agent.meetings.feeds import encrypted_display, parse_encrypted
 from dongled.agent.meetings.journal import Journal
+from dongled.agent.meetings.operations import TokenOperations
 from dongled.agent.meetings.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.protocol.api import (
+    Abandoned,
     Alarm,
     Broadcast,
     DeriveWanted,
@@ -89,6 +91,9 @@ class EncryptedSession:
         self._feeds: dict[str, Feed] = {}
         self._peers: dict[bytes, Peer] = {}
         self._tasks = OwnedTasks(self._task_failed)
+        self._operations = TokenOperations(
+            self.member, terminal.keys, self._tasks, self._pump, self._token_failed
+        )
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
@@ -287,10 +292,8 @@ class EncryptedSession:
         match effect:
             case Broadcast(message):
                 self._outbox.put_nowait(message)
-            case SignWanted(operation, digest):
-                self._tasks.spawn(self._sign(operation, digest))
-            case DeriveWanted(operation, point):
-                self._tasks.spawn(self._derive(operation, point))
+            case SignWanted() | DeriveWanted() | Abandoned():
+                self._operations.carry_out(effect)
             case SealWith():
                 self.streams.seal_with(effect)
             case StopSealing(stream_id):
@@ -326,28 +329,8 @@ class EncryptedSession:
             finally:
                 self._outbox.task_done()
 
-    async def _sign(self, operation: int, digest: bytes) -> None:
-        try:
-            signature = await self._terminal.keys.sign(digest)
-        except TokenError as error:
-            self._token_failed(operation, error)
-        else:
-            self.member.signed(operation, signature, boottime())
-            self._pump()
-
-    async def _derive(self, operation: int, point: bytes) -> None:
-        try:
-            shared = await self._terminal.keys.derive(point)
-        except TokenError as error:
-            self._token_failed(operation, error)
-        else:
-            self.member.derived(operation, shared, boottime())
-            self._pump()
-
-    def _token_failed(self, operation: int, error: TokenError) -> None:
+    def _token_failed(self, error: TokenError) -> None:
         """What passes is tried again; any other failure ends the session and its keys (P13)."""
-        self.member.token_failed(operation, error.reason, boottime())
-        self._pump()
         # A point that is none is its sender's fault.
         if error.reason not in PASSING | {"bad-point"}:
             self._terminal.lose(error)

@@ -72,18 +72,33 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class SignWanted:
-    """Have the identity key sign this 32-byte digest; answer with ``signed(operation, ...)``."""
+    """Have the identity key sign this 32-byte digest; answer with ``signed(operation, ...)``.
+
+    ``kind`` is the type of the message that it is for: a ``presence`` must not wait for anything else.
+    """
 
     operation: int
     digest: bytes
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeriveWanted:
-    """Have the data key derive with this 65-byte point; answer with ``derived(operation, ...)``."""
+    """Have the data key derive with this 65-byte point; answer with ``derived(operation, ...)``.
+
+    ``terminal`` is whose message needs it: one terminal's must not keep those of the others waiting.
+    """
 
     operation: int
     point: bytes
+    terminal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Nobody waits for this operation of the token any more."""
+
+    operation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +195,7 @@ Effect = (
     Broadcast
     | SignWanted
     | DeriveWanted
+    | Abandoned
     | SealWith
     | StopSealing
     | OpenWith

@@ -73,7 +73,7 @@ class Beacons:
             self._next_at = min(self._next_at, now + limits.TOKEN_AGAIN)
 
         self._signing = True
-        state.sign(hashlib.sha256(tbs).digest(), done, failed)
+        state.sign("presence", hashlib.sha256(tbs).digest(), done, failed)
 
     def heard(self, signed: Signed, source: str, now: float, ghosts: dict[bytes, Remote]) -> Remote:
         """Judge a beacon. Each step prevents one thing:

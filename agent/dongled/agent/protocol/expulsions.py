@@ -128,7 +128,7 @@ class Expulsions:
             order.signing, order.repeat_at = False, now + limits.TOKEN_AGAIN
 
         order.signing = True
-        self._state.sign(hashlib.sha256(tbs).digest(), done, failed)
+        self._state.sign("expel", hashlib.sha256(tbs).digest(), done, failed)
 
     # --- as everybody else
 

@@ -57,7 +57,7 @@ class Introductions:
             self._retry = (now + limits.TOKEN_AGAIN, epoch, certified)
 
         self._retry = None
-        self._state.sign(epoch.digest, done, failed)
+        self._state.sign("announce", epoch.digest, done, failed)
 
     def introduce(self, now: float) -> None:
         """Somebody does not know me: announce again, at most once in 250 ms."""

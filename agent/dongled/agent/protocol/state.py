@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
 from dongled.agent.protocol import limits
-from dongled.agent.protocol.api import Alarm, Broadcast, DeriveWanted, Effect, Refused, SignWanted
+from dongled.agent.protocol.api import Abandoned, Alarm, Broadcast, DeriveWanted, Effect, Refused, SignWanted
 from dongled.agent.protocol.liveness import Nonces
 from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.refusal import Refusal
@@ -170,14 +170,16 @@ class State:
 
     # --- the token
 
-    def sign(self, digest: bytes, done: Answer, failed: Failure) -> int:
+    def sign(self, kind: str, digest: bytes, done: Answer, failed: Failure) -> int:
+        """For a message of this type."""
         operation = self._begin(done, failed)
-        self.effects.append(SignWanted(operation, digest))
+        self.effects.append(SignWanted(operation, digest, kind))
         return operation
 
-    def derive(self, point: bytes, done: Answer, failed: Failure) -> int:
+    def derive(self, terminal: str, point: bytes, done: Answer, failed: Failure) -> int:
+        """For what this terminal has sent."""
         operation = self._begin(done, failed)
-        self.effects.append(DeriveWanted(operation, point))
+        self.effects.append(DeriveWanted(operation, point, terminal))
         return operation
 
     def answered(self, operation: int, result: bytes, now: float) -> None:
@@ -190,7 +192,8 @@ class State:
             self._operations.pop(operation)[1](reason, now)
 
     def abandon(self, operation: int) -> None:
-        self._operations.pop(operation, None)
+        if self._operations.pop(operation, None) is not None:
+            self.effects.append(Abandoned(operation))
 
     def _begin(self, done: Answer, failed: Failure) -> int:
         self._operation += 1

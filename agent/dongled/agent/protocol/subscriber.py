@@ -115,10 +115,14 @@ class Subscriber:
         feed = self.feeds.pop(session, None)
         if feed is None:
             return
-        if feed.asked is not None and feed.asked.operation is not None:
-            self._state.abandon(feed.asked.operation)
+        self._abandon(feed)
         for stream in feed.held:
             self._state.effects.append(StopOpening(session, stream))
+
+    def _abandon(self, feed: Feed) -> None:
+        if feed.asked is not None and feed.asked.operation is not None:
+            self._state.abandon(feed.asked.operation)
+        feed.asked = None
 
     def forget(self) -> None:
         for session in list(self.feeds):
@@ -261,7 +265,7 @@ class Subscriber:
         def failed(reason: str, now: float) -> None:
             feed.asked, feed.ask_at = None, now + limits.ASK_AGAIN
 
-        asked.operation = self._state.derive(point, done, failed)
+        asked.operation = self._state.derive(remote.peer.terminal, point, done, failed)
 
     def _outstanding(self, remote: Remote) -> tuple[Feed, Asked]:
         feed = self.feeds.get(remote.session)
@@ -408,7 +412,8 @@ class Subscriber:
         # Keys and numbers that a thief of the last round's secrets may have given me, unknown to their owner.
         signing = feed.remote.epoch.announce.signing
         if not feed.renewed:
-            feed.link, feed.key_seq, feed.asked, feed.waiting = None, 0, None, None
+            self._abandon(feed)
+            feed.link, feed.key_seq, feed.waiting = None, 0, None
         for stream in [stream for stream, held in feed.held.items() if held.signing != signing]:
             del feed.held[stream]
             self._state.effects.append(StopOpening(feed.remote.session, stream))
