@@ -28,6 +28,7 @@ from dongled.media.jitter import ReceivedFrame
 from dongled.media.keyring import UnknownKey
 from dongled.media.rate import Rate
 from dongled.media.rules import rule_for
+from dongled.media.stages import Stages
 from dongled.media.vp8 import is_key_frame
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class InboundStats:
     ``queue-full``, ``held-too-long``, and what a decoder refused. ``first_opened_at`` is the first frame
     opened (in a plain stream: received), ``first_frame_at`` the first that went to the sinks; ``last`` is
     the highest (KID, CTR) opened. ``bitrate`` (bit/s) and ``fps`` are of the frames opened in the last two
-    seconds.
+    seconds. ``stages``: seconds that the last frames spent, on average, in ``receive`` (until they were
+    opened; a frame may wait for its key), ``open`` and ``decode``.
     """
 
     frames_received: int = 0
@@ -69,6 +71,7 @@ class InboundStats:
     last: tuple[int, int] | None = None
     bitrate: float = 0.0
     fps: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def frames_failed(self) -> int:
@@ -137,6 +140,7 @@ class InboundStream:
         self._closed = False
         self._stats = InboundStats()
         self._rate = Rate()
+        self._stages = Stages()
         self._failed: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name=f"decode-{context.stream}", daemon=True)
@@ -193,6 +197,7 @@ class InboundStream:
                 skipped=dict(self._skipped),
                 held=len(self._held),
                 last=self._last,
+                stages=self._stages.read(),
             )
 
     def close(self) -> None:
@@ -245,6 +250,7 @@ class InboundStream:
             return [opened for arrival in waiting if (opened := self._open(self._opener, arrival))]
 
     def _open(self, opener: FrameOpener, arrival: _Arrival) -> _Opened | None:
+        begun = self._clock()
         try:
             opened = opener.open(arrival.frame.data)
         except UnknownKey as unknown:
@@ -255,6 +261,7 @@ class InboundStream:
                 self._failed[rejected.reason] += 1
             self._want_keyframe()
         else:
+            self._spent(receive=begun - arrival.at, open=self._clock() - begun)
             return _Opened(opened.data, arrival, (opened.kid, opened.ctr))
         return None
 
@@ -297,6 +304,7 @@ class InboundStream:
                 self._stats = replace(self._stats, first_frame_at=self._clock())
 
     def _decode(self, data: bytes, arrival: _Arrival) -> bool:
+        begun = self._clock()
         try:
             frames = self._decoder.decode(data)
         except MediaError as error:
@@ -305,6 +313,7 @@ class InboundStream:
             self._lost()
             self._want_keyframe()
             return False
+        self._spent(decode=self._clock() - begun)
         for frame in frames:
             picture = Picture(frame, self._stats.decoded, arrival.at)
             for sink in list(self._sinks):
@@ -348,6 +357,11 @@ class InboundStream:
         with self._condition:
             if frames:
                 self._skipped[reason] += frames
+
+    def _spent(self, **seconds: float) -> None:
+        with self._condition:
+            for stage, spent in seconds.items():
+                self._stages.add(stage, spent)
 
     def _count(self, **more: int) -> None:
         self._stats = replace(

@@ -14,6 +14,7 @@ from dongled.media.encoder import Vp8Encoder
 from dongled.media.errors import MediaError
 from dongled.media.frames import FrameSealer
 from dongled.media.rate import Rate
+from dongled.media.stages import Stages
 from dongled.media.vp8 import is_key_frame
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,13 @@ _READ_TIMEOUT = 0.2
 class WireFrame:
     """What is handed to the packetizer: a frame, sealed unless the stream is plain.
 
-    ``timestamp`` is on the 90 kHz clock.
+    ``timestamp`` is on the 90 kHz clock; since ``ready_at``, in seconds of the stream's clock, it waits.
     """
 
     data: bytes = field(repr=False)
     timestamp: int
     keyframe: bool
+    ready_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class OutboundStats:
     """Counters since ``start``; ``bitrate`` (bit/s) and ``fps`` of the last two seconds, as sent.
 
     ``drops`` by reason: ``queue-full`` (the network takes no more; the picture was not encoded, so that no
-    later one builds on it), ``keys-dropped``.
+    later one builds on it), ``keys-dropped``. ``stages``: seconds that the last frames spent, on average, in
+    ``capture`` (until the encoder took the picture), ``encode``, ``seal`` and ``send`` (until the packetizer
+    took the frame).
     """
 
     frames_captured: int = 0
@@ -56,6 +60,7 @@ class OutboundStats:
     drops: Mapping[str, int] = field(default_factory=dict)
     bitrate: float = 0.0
     fps: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 class OutboundStream:
@@ -93,6 +98,7 @@ class OutboundStream:
         self._stats = OutboundStats()
         self._drops: Counter[str] = Counter()
         self._rate = Rate()
+        self._stages = Stages()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"encode-{context.stream}", daemon=True)
 
@@ -163,7 +169,9 @@ class OutboundStream:
             if not self._queue:
                 return None
             frame = self._queue.popleft()
-            self._rate.add(len(frame.data), self._clock())
+            now = self._clock()
+            self._rate.add(len(frame.data), now)
+            self._stages.add("send", now - frame.ready_at)
             self._count(frames_sent=1, bytes=len(frame.data))
             return frame
 
@@ -175,7 +183,9 @@ class OutboundStream:
     def stats(self) -> OutboundStats:
         with self._lock:
             fps, bitrate = self._rate.read(self._clock())
-            return replace(self._stats, drops=dict(self._drops), fps=fps, bitrate=bitrate)
+            return replace(
+                self._stats, drops=dict(self._drops), fps=fps, bitrate=bitrate, stages=self._stages.read()
+            )
 
     # --- the thread ----------------------------------------------------------------------------------
 
@@ -204,7 +214,11 @@ class OutboundStream:
             self._count(frames_captured=1)
         while (work := self._plan()) is not None:
             keyframe, keys = work
+            begun = self._clock()
             data, timestamp = self._encoder.encode(picture, keyframe=keyframe)
+            with self._lock:
+                self._stages.add("capture", begun - picture.captured_at)
+                self._stages.add("encode", self._clock() - begun)
             if self._deliver(data, timestamp, keys):
                 return
 
@@ -234,14 +248,17 @@ class OutboundStream:
             keyframe = is_key_frame(data)
             if not data:  # libvpx spent its bitrate
                 return True
+            ready_at = self._clock()
             if self._sealer is not None:
                 data = self._sealer.seal(data)
+                begun, ready_at = ready_at, self._clock()
+                self._stages.add("seal", ready_at - begun)
                 position = self._sealer.position
                 if position is not None:
                     self._last_position = position.kid, position.next_ctr - 1
                 self._count(frames_sealed=1)
             self._count(keyframes=int(keyframe))
-            self._queue.append(WireFrame(data, timestamp, keyframe))
+            self._queue.append(WireFrame(data, timestamp, keyframe, ready_at))
             wake = self._wake
         if wake is not None:
             wake()
