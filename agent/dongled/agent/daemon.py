@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.custody import Custody
 from dongled.agent.enrolment.renewal import Renewal, seconds_to_retire
+from dongled.agent.health import facts
+from dongled.agent.health.disks import directories
+from dongled.agent.health.monitor import HealthMonitor
 from dongled.agent.meetings.encrypted import EncryptedSession
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.meeting import Meeting, Session
@@ -24,8 +27,9 @@ from dongled.agent.meetings.meetings import Meetings
 from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.notify import Notifier
+from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Peer, Stream
-from dongled.agent.status import DaemonStatus, WarningStatus
+from dongled.agent.status import DaemonStatus
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
@@ -67,10 +71,15 @@ class Daemon:
         self._instance = instance or ""
         self._viewing = viewing
         self._custody: Custody | None = None
+        self._trust: Trust | None = None
+        self._renewal: Renewal | None = None
         self._renewing = OwnedTasks(_renewal_failed)
         self._meetings = Meetings([])
         self._player_left = asyncio.Event()
         self._started = boottime()
+        self._health = HealthMonitor(
+            self._facts, lambda: settings_warnings(self._settings), lambda: directories(self._settings)
+        )
 
     async def run(self) -> None:
         """Until cancelled, or until a viewer's player was closed.
@@ -85,11 +94,12 @@ class Daemon:
             await self._serve_control(stack)
             notifier = Notifier()
             notifier.tell(READY="1")
-            for warning in self._warnings():
+            for warning in settings_warnings(self._settings):
                 log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(meeting.run()) for meeting in self._meetings]
                 running.append(group.create_task(Vitality(notifier, self._meetings).run()))
+                running.append(group.create_task(self._health.run()))
                 if custody is not None:
                     running.append(group.create_task(custody.run()))
                 await self._player_left.wait()
@@ -97,7 +107,7 @@ class Daemon:
                     task.cancel()
 
     async def _open_custody(self, token: TokenSettings, stack: contextlib.AsyncExitStack) -> Custody:
-        trust = wiring.open_trust(self._settings)
+        trust = self._trust = wiring.open_trust(self._settings)
         trust.on_learned(lambda: self._meetings.judge_again())
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
@@ -112,7 +122,8 @@ class Daemon:
                 stack.callback(opened[0].release)
                 enroller = wiring.open_enroller(self._settings, keys, pin(), ledger, trust.clock)
                 if enroller is not None:
-                    self._renewing.spawn(Renewal(enroller, trust.clock, self._renewed).run())
+                    self._renewal = Renewal(enroller, trust.clock, self._renewed)
+                    self._renewing.spawn(self._renewal.run())
             return wiring.open_terminal(self._settings, keys, trust.policy)
 
         awaited = {"no-certificate"} if self._settings.enrolment is not None else ()
@@ -204,13 +215,10 @@ class Daemon:
         asked = self._viewing.wants
         return lambda peer, stream: subscribed(peer, stream) and asked(peer.terminal, stream.id)
 
-    def _warnings(self) -> Sequence[WarningStatus]:
-        return [
-            WarningStatus(warning.id, warning.text, warning.hint)
-            for warning in settings_warnings(self._settings)
-        ]
-
     def status(self) -> DaemonStatus:
+        return replace(self._facts(), warnings=self._health.warnings())
+
+    def _facts(self) -> DaemonStatus:
         return DaemonStatus(
             version=version("dongled"),
             pid=os.getpid(),
@@ -220,5 +228,10 @@ class Daemon:
             uptime=boottime() - self._started,
             token=report.token_status(self._custody),
             meetings=[report.meeting_status(meeting) for meeting in self._meetings],
-            warnings=list(self._warnings()),
+            certificates=facts.certificate_status(
+                self._custody.terminal if self._custody else None, self._renewal
+            ),
+            time=facts.time_status(self._trust),
+            revocation=facts.revocation_status(self._trust, self._settings.trust.revocation),
+            disks=self._health.disks,
         )

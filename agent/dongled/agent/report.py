@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dongled.agent.clock import boottime
 from dongled.agent.custody import Custody
 from dongled.agent.meetings.encrypted import EncryptedSession
@@ -65,6 +67,7 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
         joined_seconds=None if meeting.joined_at is None else boottime() - meeting.joined_at,
         refused=dict(journal.refused),
         alarms=dict(journal.alarms),
+        alarm_seconds=None if journal.alarmed_at is None else boottime() - journal.alarmed_at,
         events=list(journal.events),
     )
     if isinstance(session, EncryptedSession):
@@ -106,6 +109,7 @@ def _outgoing(name: str, outgoing: Outgoing) -> OutboundStatus:
         frames_sent=stats.frames_sent,
         keyframes=stats.keyframes,
         dropped=dict(stats.drops),
+        stages=_milliseconds(stats.stages),
     )
 
 
@@ -129,4 +133,9 @@ def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
         frames_skipped=dict(stats.skipped),
         frames_held=stats.held,
         first_frame_ms=first,
+        stages=_milliseconds(stats.stages),
     )
+
+
+def _milliseconds(stages: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(1000 * seconds, 3) for stage, seconds in stages.items()}

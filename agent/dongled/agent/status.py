@@ -39,7 +39,10 @@ class TokenStatus:
 
 @dataclass(slots=True)
 class OutboundStatus:
-    """A stream of mine. ``generation`` is the KID in use, None before the first grant."""
+    """A stream of mine. ``generation`` is the KID in use, None before the first grant.
+
+    ``stages`` are milliseconds: capture, encode, seal, send (``dongled.media.outbound.OutboundStats``).
+    """
 
     stream: str
     codec: str
@@ -52,11 +55,15 @@ class OutboundStatus:
     frames_sent: int
     keyframes: int
     dropped: dict[str, int]
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class InboundStatus:
-    """A stream of a peer. ``first_frame_ms`` counts from the start of joining to the first opened frame."""
+    """A stream of a peer. ``first_frame_ms`` counts from the start of joining to the first opened frame.
+
+    ``stages`` are milliseconds: receive, open, decode (``dongled.media.inbound.InboundStats``).
+    """
 
     session: str
     terminal: str
@@ -72,6 +79,7 @@ class InboundStatus:
     frames_skipped: dict[str, int]
     frames_held: int
     first_frame_ms: float | None
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,7 +98,10 @@ class PeerStatus:
 
 @dataclass(slots=True)
 class MeetingStatus:
-    """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try."""
+    """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try.
+
+    ``alarm_seconds``: how long ago the last alarm was.
+    """
 
     name: str
     encryption: str
@@ -107,14 +118,67 @@ class MeetingStatus:
     messages_received: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     alarms: dict[str, int] = field(default_factory=dict)
+    alarm_seconds: float | None = None
     events: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
+class CertificateStatus:
+    """A certificate that this terminal announces, by its key's role.
+
+    Times are seconds from now by the machine's clock, ``life`` the whole of its validity. ``renewal``: off,
+    planned, waiting (somebody has to agree, or something is missing yet) or failing; ``renewal_due`` is when
+    it is tried next, ``renewal_why`` what came of the last try.
+    """
+
+    role: str
+    subject: str
+    not_before: float
+    not_after: float
+    until: str
+    life: float
+    renewal: str = "off"
+    renewal_due: float | None = None
+    renewal_failures: int = 0
+    renewal_why: str = ""
+
+
+@dataclass(slots=True)
+class TimeStatus:
+    """Whether the time is believed; where it is not, nothing is granted, and ``why`` says the reason."""
+
+    source: str
+    trusted: bool
+    reason: str = ""
+    why: str = ""
+
+
+@dataclass(slots=True)
+class RevocationStatus:
+    """``unknown``: about how many certificates nobody could be asked, by the reason."""
+
+    mode: str
+    unknown: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DiskStatus:
+    """A file system that is written to, by a directory on it. Bytes."""
+
+    path: str
+    free: int
+    size: int
+
+
+@dataclass(slots=True)
 class WarningStatus:
+    """``id`` and ``hint`` are stable (``dongled.agent.health``); ``seconds``: for how long it is so."""
+
     id: str
     text: str
     hint: str
+    about: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -129,4 +193,8 @@ class DaemonStatus:
     uptime: float
     token: TokenStatus
     meetings: list[MeetingStatus]
-    warnings: list[WarningStatus]
+    warnings: list[WarningStatus] = field(default_factory=list)
+    certificates: list[CertificateStatus] = field(default_factory=list)
+    time: TimeStatus | None = None
+    revocation: RevocationStatus | None = None
+    disks: list[DiskStatus] = field(default_factory=list)

@@ -70,6 +70,10 @@ class Renewal:
         self._chains = {role: enroller.chain(role) for role in ROLES}
         self.roles = {role: RoleState() for role in ROLES}
 
+    def due_in(self, role: KeyRole) -> float:
+        """Seconds until something is done about this certificate."""
+        return self.roles[role].due - self._steady()
+
     async def run(self) -> None:
         """Until cancelled."""
         await self._enroller.finish()

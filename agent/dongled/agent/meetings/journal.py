@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 
+from dongled.agent.clock import boottime
+
 EVENTS_KEPT = 50
 # A hostile SFU can make refusals at line rate: each reason is logged at most this often.
 LOG_INTERVAL = 1.0
@@ -18,6 +20,7 @@ class Journal:
         self._last_logged: dict[str, float] = {}
         self.refused: Counter[str] = Counter()
         self.alarms: Counter[str] = Counter()
+        self.alarmed_at: float | None = None
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
 
     def event(self, text: str) -> None:
@@ -34,5 +37,6 @@ class Journal:
 
     def alarm(self, reason: str, detail: str) -> None:
         self.alarms[reason] += 1
+        self.alarmed_at = boottime()
         self.events.append(f"alarm: {reason}")
         self._log.error("alarm (%s): %s", reason, detail)

@@ -76,6 +76,19 @@ class TrustedClock:
 
     def now(self) -> datetime:
         """The trusted time, UTC. Raises PolicyRefused ``time-untrusted`` or ``time-below-floor``."""
+        now = self._judged()
+        self._told = max(self._told, now - MAX_STEP_BACK)
+        return now
+
+    def refusal(self) -> PolicyRefused | None:
+        """What ``now`` would raise. Looking tells no time, so it raises no floor."""
+        try:
+            self._judged()
+        except PolicyRefused as refused:
+            return refused
+        return None
+
+    def _judged(self) -> datetime:
         if self._source is TimeSource.UNTRUSTED:
             raise PolicyRefused(
                 "time-untrusted",
@@ -91,5 +104,4 @@ class TrustedClock:
                 f"the clock says {now:%Y-%m-%d %H:%M}, but {floor:%Y-%m-%d %H:%M} has passed already",
                 "set the clock, then restart",
             )
-        self._told = max(self._told, now - MAX_STEP_BACK)
         return now

@@ -12,7 +12,7 @@ import logging
 import math
 import random
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,6 +94,12 @@ class RevocationFetcher:
     def on_learned(self, learned: Callable[[], None]) -> None:
         """Call ``learned`` after each answer, and after each failure to get one."""
         self._learned = learned
+
+    def failing(self) -> Counter[str]:
+        """About how many certificates nobody had an answer when last asked, by the reason."""
+        return Counter(
+            self._revocations.why_unknown(each.pair) for each in self._watched.values() if each.failures
+        )
 
     def _asked(self, pair: Pair) -> None:
         now = self._steady()

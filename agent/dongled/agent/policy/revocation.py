@@ -148,6 +148,10 @@ class Revocations:
         """Remember why no newer answer could be had; what is held is kept."""
         self._entry(pair).failures[source] = error
 
+    def why_unknown(self, pair: Pair) -> str:
+        """The reason why a certificate whose answers are all missing or stale would be refused."""
+        return self._missing(self._known.get(pair.key, _Known()), "").reason
+
     def held(self, pair: Pair) -> list[Answer]:
         """The verified answers about a certificate, fresh or not."""
         known = self._known.get(pair.key)
