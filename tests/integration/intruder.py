@@ -8,8 +8,16 @@ from collections.abc import Sequence
 
 from agent.protocol.bus import SoftToken, point_of
 from dongled.agent.clock import boottime
-from dongled.agent.policy.api import CheckedCertificate, Policy
-from dongled.agent.protocol.api import Broadcast, DeriveWanted, OpenWith, SignWanted, Stream
+from dongled.agent.policy.api import CheckedCertificate, Policy, Presented
+from dongled.agent.protocol.api import (
+    Broadcast,
+    DeriveWanted,
+    Evidence,
+    EvidenceWanted,
+    OpenWith,
+    SignWanted,
+    Stream,
+)
 from dongled.agent.protocol.member import Member
 from dongled.agent.sfu.api import Feed
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
@@ -58,6 +66,8 @@ class Intruder:
                         self._member.signed(operation, self._token.sign(digest), boottime())
                     case DeriveWanted(operation, point):
                         self._member.derived(operation, self._token.derive(point), boottime())
+                    case EvidenceWanted(operation):
+                        self._member.evidence(operation, Evidence(), boottime())
                     case OpenWith():
                         self.keys.append(effect)
 
@@ -98,7 +108,10 @@ class BelievesAll:
     def may_publish(self, identity: CheckedCertificate) -> None:
         pass
 
-    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+    def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
+        pass
+
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
         pass
 
 

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from dongled.agent.meetings.feeds import encrypted_display
-from dongled.agent.protocol import cbor, cose, limits, sealing
-from dongled.agent.protocol.api import Stream
+from dongled.agent.protocol import cbor, cose, evidence, limits, sealing
+from dongled.agent.protocol.api import Assertion, Evidence, Stream
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
@@ -175,8 +175,10 @@ class Messages:
         self._message("welcome", camera, to_viewer.encode(), viewer)
         self._message("presence", camera, self._presence().encode())
         nonce = seed("request nonce", 16)
-        inner = Request(("camera", "screen"), to_viewer.nonce, nonce, 1, 0).encode()
+        inner = Request(("camera", "screen"), to_viewer.nonce, nonce, 1, 0, self._evidence()).encode()
         request = self._sealed("request", viewer, camera, inner)
+        ctx = viewer.own.context("request", camera.own.party)
+        self.vectors[-1]["fido_challenge"] = evidence.challenge(ctx, to_viewer.nonce).hex()
         self._refuse(nonce, request)
         self._grant(nonce, request)
         self._rekey()
@@ -185,6 +187,12 @@ class Messages:
         target = (theirs.announce.terminal, theirs.party.session, theirs.party.leaf)
         order = Expel(ours.party.leaf, ours.party.session, 1, 1, *target, "not invited", 43_200)
         self._message("expel", camera, order.encode())
+
+    def _evidence(self) -> Evidence:
+        """All there can be, of bytes that no policy would take."""
+        fido = Assertion(seed("credential", 48), seed("authenticator", 37), b"", seed("assertion", 71))
+        attestation = (certificate("viewer", "attestation", token_key("viewer attestation")),)
+        return Evidence((seed("ocsp answer", 700),), fido, attestation)
 
     def _keys(self, first: int) -> tuple[GrantedKey, ...]:
         session, signing = self.camera.own.party.session, self.camera.own.announce.signing

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
+from dongled.agent.policy.evidence import EvidenceSource, gatherer
 from dongled.agent.policy.profile import MALFORMED
 from dongled.tokens.api import TokenKeys
 from dongled.tokens.errors import TokenError
@@ -21,7 +22,8 @@ from dongled.tokens.errors import TokenError
 class Terminal:
     """Chains are DER, leaf first; ``data_chain`` is empty where the data key has no certificate.
 
-    ``lost`` is done, with the reason, once the token cannot be used any more. Made on the event loop.
+    ``evidence`` is what it shows with its requests. ``lost`` is done, with the reason, once the token cannot
+    be used any more. Made on the event loop.
     """
 
     urn: str
@@ -29,6 +31,7 @@ class Terminal:
     identity_chain: Sequence[bytes]
     data_chain: Sequence[bytes]
     policy: Policy
+    evidence: EvidenceSource = field(default_factory=lambda: gatherer([]))
     lost: asyncio.Future[TokenError] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

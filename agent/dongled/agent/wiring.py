@@ -20,10 +20,12 @@ from dongled.agent.errors import AgentError
 from dongled.agent.meetings.streams import OutboundSettings, Sinks
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.evidence import gatherer
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
 from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
+from dongled.agent.policy.stapled import staples
 from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
@@ -166,7 +168,9 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
             "Have one issued ('dongled enroll', or 'dongled token csr' and 'dongled token import-cert'), "
             "or name its file in [token.identity] certificate.",
         )
-    return Terminal(own_name(identity[0]), keys, identity, _chain(token.data, keys.data, kept), policy)
+    data = _chain(token.data, keys.data, kept)
+    evidence = gatherer([staples(policy, [identity, data])])
+    return Terminal(own_name(identity[0]), keys, identity, data, policy, evidence)
 
 
 def _chain(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:

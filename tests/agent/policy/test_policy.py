@@ -27,6 +27,7 @@ from support.authority import (
     point,
     uris,
 )
+from support.evidence import SHOWN
 
 pytestmark = pytest.mark.property("P3")
 
@@ -75,7 +76,7 @@ def test_a_listed_terminal_may_publish_and_view() -> None:
     assert checked.roles == {"publisher", "viewer"}
     assert len(checked.leaf) == 32
     here.may_publish(checked)
-    here.may_view(checked, "camera")
+    here.may_view(checked, "camera", SHOWN)
 
 
 # --- roles and lists -------------------------------------------------------------------------------
@@ -85,13 +86,13 @@ def test_each_role_is_for_one_thing() -> None:
     here = policy()
     publisher = here.check_identity(identity((ROLE_OIDS[Role.PUBLISHER],)))
     here.may_publish(publisher)
-    assert refusal(here.may_view, publisher, "camera") == "wrong-role"
+    assert refusal(here.may_view, publisher, "camera", SHOWN) == "wrong-role"
     viewer = here.check_identity(identity((ROLE_OIDS[Role.VIEWER],)))
-    here.may_view(viewer, "camera")
+    here.may_view(viewer, "camera", SHOWN)
     assert refusal(here.may_publish, viewer) == "wrong-role"
     moderator = here.check_identity(identity((ROLE_OIDS[Role.MODERATOR],)))
     assert refusal(here.may_publish, moderator) == "wrong-role"
-    assert refusal(here.may_view, moderator, "camera") == "wrong-role"
+    assert refusal(here.may_view, moderator, "camera", SHOWN) == "wrong-role"
 
 
 def test_a_certificate_without_a_role_is_nobodys() -> None:
@@ -101,21 +102,21 @@ def test_a_certificate_without_a_role_is_nobodys() -> None:
 def test_nobody_is_allowed_by_default() -> None:
     here = policy(allow_viewers=(), allow_publishers=())
     checked = here.check_identity(identity())
-    assert refusal(here.may_view, checked, "camera") == "viewer-not-allowed"
+    assert refusal(here.may_view, checked, "camera", SHOWN) == "viewer-not-allowed"
     assert refusal(here.may_publish, checked) == "publisher-not-allowed"
 
 
 def test_the_two_lists_are_apart() -> None:
     here = policy(allow_viewers=[TERMINAL], allow_publishers=[OTHER_TERMINAL])
     checked = here.check_identity(identity())
-    here.may_view(checked, "camera")
+    here.may_view(checked, "camera", SHOWN)
     assert refusal(here.may_publish, checked) == "publisher-not-allowed"
 
 
 def test_everybody_must_be_written_out() -> None:
     here = policy(allow_viewers=["*"], allow_publishers=["*"])
     checked = here.check_identity(identity())
-    here.may_view(checked, "camera")
+    here.may_view(checked, "camera", SHOWN)
     here.may_publish(checked)
 
 
@@ -224,7 +225,7 @@ def test_without_trusted_time_nothing_is_granted() -> None:
     )
     assert refusal(untrusted.check_identity, identity()) == "time-untrusted"
     known = checked()
-    assert refusal(untrusted.may_view, known, "camera") == "time-untrusted"
+    assert refusal(untrusted.may_view, known, "camera", SHOWN) == "time-untrusted"
     assert refusal(untrusted.may_publish, known) == "time-untrusted"
     assert refusal(untrusted.check_data_key, known, data(), point(DATA_KEY)) == "time-untrusted"
 
@@ -233,12 +234,12 @@ def test_what_expires_in_mid_meeting_gets_no_more_keys_and_no_clock_brings_it_ba
     wall = Wall()
     here = policy(wall)
     known = here.check_identity(identity(end=NOW + timedelta(minutes=30)))
-    here.may_view(known, "camera")
+    here.may_view(known, "camera", SHOWN)
     wall.time = NOW + timedelta(minutes=31)
-    assert refusal(here.may_view, known, "camera") == "expired"
+    assert refusal(here.may_view, known, "camera", SHOWN) == "expired"
     assert refusal(here.may_publish, known) == "expired"
     wall.time = NOW - DAY
-    assert refusal(here.may_view, known, "camera") == "time-below-floor"
+    assert refusal(here.may_view, known, "camera", SHOWN) == "time-below-floor"
 
 
 def test_an_intermediates_end_is_the_terminals_too() -> None:
@@ -248,9 +249,9 @@ def test_an_intermediates_end_is_the_terminals_too() -> None:
     leaf = middle.leaf(policies=(*BOTH_ROLES, *SOFTWARE))
     known = here.check_identity([der(leaf), der(middle.certificate)])
     wall.time = NOW + timedelta(minutes=31)
-    assert refusal(here.may_view, known, "camera") == "expired"
+    assert refusal(here.may_view, known, "camera", SHOWN) == "expired"
 
 
 def test_a_certificate_of_unknown_end_gets_nothing() -> None:
     unknown = replace(checked(), valid_until=None)
-    assert refusal(policy().may_view, unknown, "camera") == "expired"
+    assert refusal(policy().may_view, unknown, "camera", SHOWN) == "expired"

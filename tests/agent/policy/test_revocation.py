@@ -24,6 +24,7 @@ from dongled.agent.policy.revocation import (
 )
 from dongled.agent.policy.verifier import CertificatePolicy
 from support.authority import DAY, NOW, TERMINAL, Authority, der, new_key, pem, point
+from support.evidence import SHOWN
 from support.platform import HOUR, ocsp_answer
 
 pytestmark = pytest.mark.property("P3")
@@ -228,41 +229,41 @@ class Asked:
 def test_a_terminal_brings_its_own_answers() -> None:
     here = Asked()
     assert here.refusal(here.policy.check_identity, [der(IDENTITY)]) == "revocation-pending"
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     known = here.policy.check_identity([der(IDENTITY)])
-    here.policy.may_view(known, "camera")
+    here.policy.may_view(known, "camera", SHOWN)
     here.policy.may_publish(known)
 
 
 def test_a_revoked_data_key_is_refused() -> None:
     here = Asked()
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     known = here.policy.check_identity([der(IDENTITY)])
     asked = (known, [der(DATA)], point(DATA_KEY))
     assert here.refusal(here.policy.check_data_key, *asked) == "revocation-pending"
-    here.policy.staple([der(DATA)], [ocsp_answer(ROOT, DATA, REVOKED)])
+    here.policy.staple([[der(DATA)]], [ocsp_answer(ROOT, DATA, REVOKED)])
     assert here.refusal(here.policy.check_data_key, *asked) == "revoked"
 
 
 def test_revoked_in_mid_meeting_and_no_replay_brings_it_back() -> None:
     here = Asked()
     good = ocsp_answer(ROOT, IDENTITY)
-    here.policy.staple([der(IDENTITY)], [good])
+    here.policy.staple([[der(IDENTITY)]], [good])
     known = here.policy.check_identity([der(IDENTITY)])
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY, REVOKED, this_update=NOW)])
-    assert here.refusal(here.policy.may_view, known, "camera") == "revoked"
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY, REVOKED, this_update=NOW)])
+    assert here.refusal(here.policy.may_view, known, "camera", SHOWN) == "revoked"
     assert here.refusal(here.policy.may_publish, known) == "revoked"
     assert here.refusal(here.policy.check_identity, [der(IDENTITY)]) == "revoked"
-    assert here.refusal(here.policy.staple, [der(IDENTITY)], [good]) == "ocsp-replayed"
-    assert here.refusal(here.policy.may_view, known, "camera") == "revoked"
+    here.policy.staple([[der(IDENTITY)]], [good])
+    assert here.refusal(here.policy.may_view, known, "camera", SHOWN) == "revoked"
 
 
 def test_an_answer_that_runs_out_in_mid_meeting() -> None:
     here = Asked()
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     known = here.policy.check_identity([der(IDENTITY)])
     here.time = NOW + 2 * HOUR
-    assert here.refusal(here.policy.may_view, known, "camera") == "ocsp-stale"
+    assert here.refusal(here.policy.may_view, known, "camera", SHOWN) == "ocsp-stale"
 
 
 def test_what_was_brought_is_checked_like_what_was_fetched() -> None:
@@ -275,29 +276,55 @@ def test_what_was_brought_is_checked_like_what_was_fetched() -> None:
         (ocsp_answer(ROOT, DATA), "ocsp-other-certificate"),
         (ocsp_answer(other, IDENTITY), "ocsp-other-certificate"),
     ):
-        assert here.refusal(here.policy.staple, [der(IDENTITY)], [data]) == reason
-    answers = [ocsp_answer(ROOT, IDENTITY)] * 5
-    assert here.refusal(here.policy.staple, [der(IDENTITY)], answers) == "ocsp-too-large"
-    assert here.refusal(here.policy.staple, [der(other.leaf())], answers[:1]) == "chain-untrusted"
+        assert here.refusal(here.policy.staple, [[der(IDENTITY)]], [data]) == reason
+    answers = [ocsp_answer(ROOT, IDENTITY)] * 9
+    assert here.refusal(here.policy.staple, [[der(IDENTITY)]], answers) == "ocsp-too-large"
+    assert here.refusal(here.policy.staple, [[der(other.leaf())]], answers[:1]) == "chain-untrusted"
     assert here.refusal(here.policy.check_identity, [der(IDENTITY)]) == "revocation-pending"
+
+
+def test_a_bad_answer_costs_the_good_one_beside_it_nothing() -> None:
+    here = Asked()
+    answers = [b"junk", ocsp_answer(ROOT, DATA), ocsp_answer(ROOT, IDENTITY)]
+    assert here.refusal(here.policy.staple, [[der(IDENTITY)], [der(DATA)]], answers) == "ocsp-garbage"
+    known = here.policy.check_identity([der(IDENTITY)])
+    assert here.policy.check_data_key(known, [der(DATA)], point(DATA_KEY)) == "software"
+
+
+def test_what_is_stapled_is_what_the_responder_said_while_it_lasts() -> None:
+    here, chains = Asked(), [[der(IDENTITY)], [der(DATA)], []]
+    asked: list[Pair] = []
+    here.revocations.asked = asked.append
+    assert here.policy.known_answers(chains) == []
+    assert [pair.certificate for pair in asked] == [IDENTITY, DATA]
+    answers = [ocsp_answer(ROOT, IDENTITY), ocsp_answer(ROOT, DATA)]
+    here.policy.staple(chains, answers)
+    assert here.policy.known_answers(chains) == answers
+    here.time = NOW + 2 * HOUR
+    assert here.policy.known_answers(chains) == []
+    lasts: Any = {"this_update": here.time, "next_update": here.time + HOUR}
+    good, revoked = ocsp_answer(ROOT, IDENTITY, **lasts), ocsp_answer(ROOT, DATA, REVOKED, **lasts)
+    here.policy.staple(chains, [good, revoked])
+    assert here.policy.known_answers(chains) == [good]
+    assert Asked(Mode.CRL).policy.known_answers(chains) == []
 
 
 def test_where_lists_alone_are_looked_at_nobody_brings_an_answer() -> None:
     here = Asked(Mode.CRL)
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     assert here.refusal(here.policy.check_identity, [der(IDENTITY)]) == "revocation-pending"
 
 
 def test_an_identity_that_nobody_verified_gets_nothing() -> None:
     here = Asked()
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     known = replace(here.policy.check_identity([der(IDENTITY)]), path=())
-    assert here.refusal(here.policy.may_view, known, "camera") == "revocation-pending"
+    assert here.refusal(here.policy.may_view, known, "camera", SHOWN) == "revocation-pending"
 
 
 def test_what_the_platform_signed_is_a_floor() -> None:
     here = Asked()
-    here.policy.staple([der(IDENTITY)], [ocsp_answer(ROOT, IDENTITY)])
+    here.policy.staple([[der(IDENTITY)]], [ocsp_answer(ROOT, IDENTITY)])
     assert here.clock.floor == NOW - HOUR
     restarted = TrustedClock("system", floor=here.clock.floor, wall=lambda: NOW - DAY)
     assert here.refusal(restarted.now) == "time-below-floor"

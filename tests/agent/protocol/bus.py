@@ -16,13 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused, PolicyUndecided
+from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused, PolicyUndecided, Presented
 from dongled.agent.protocol import cbor
 from dongled.agent.protocol.api import (
     Alarm,
     Broadcast,
     DeriveWanted,
     Effect,
+    Evidence,
+    EvidenceWanted,
     OpenWith,
     Peer,
     PeerJoined,
@@ -78,6 +80,8 @@ class AllowAll:
         self.deny: dict[str, set[str]] = {}
         self.undecided: set[str] = set()
         self.roles = {"moderator": {"viewer", "moderator"}}
+        self.stapled: list[tuple[tuple[tuple[bytes, ...], ...], bytes]] = []
+        self.presented: list[Presented] = []
 
     def _judge(self, check: str, name: str) -> None:
         if name in self.undecided:
@@ -104,7 +108,11 @@ class AllowAll:
     def may_publish(self, identity: CheckedCertificate) -> None:
         self._judge("publish", identity.subject)
 
-    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+    def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
+        self.stapled += [(tuple(map(tuple, chains)), answer) for answer in answers]
+
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
+        self.presented.append(presented)
         self._judge("view", identity.subject)
         self._judge(f"view-{stream}", identity.subject)
 
@@ -131,6 +139,7 @@ class Terminal:
     on_bus: bool = True
     token_works: bool = True
     due: float = float("inf")
+    show: Callable[[EvidenceWanted], Evidence | None] = lambda wanted: Evidence()
     seals: dict[str, list[SealWith]] = field(default_factory=dict)
     sealed_at: list[tuple[float, SealWith]] = field(default_factory=list)
     opens: dict[tuple[bytes, str], dict[int, OpenWith]] = field(default_factory=dict)
@@ -245,9 +254,10 @@ class Bus:
                 return
 
     def settle(self, terminal: Terminal) -> None:
-        for effect in terminal.member.take_effects():
-            terminal.effects.append(effect)
-            self._do(terminal, effect)
+        while effects := terminal.member.take_effects():
+            for effect in effects:
+                terminal.effects.append(effect)
+                self._do(terminal, effect)
         again = terminal.member.next_tick()
         terminal.due = float("inf") if again is None else again
 
@@ -260,6 +270,10 @@ class Bus:
                 self.at(self.token_latency, lambda: self._sign(terminal, operation, digest))
             case DeriveWanted(operation, point):
                 self.at(self.token_latency, lambda: self._derive(terminal, operation, point))
+            case EvidenceWanted(operation):
+                evidence = terminal.show(effect)
+                if evidence is not None:
+                    terminal.member.evidence(operation, evidence, self.now)
             case SealWith():
                 terminal.seals.setdefault(effect.stream, []).append(effect)
                 terminal.sealed_at.append((self.now, effect))

@@ -235,6 +235,19 @@ def test_a_request_and_a_refuse_open_by_the_page_alone(camera: Announced) -> Non
     }
 
 
+def test_evidence_by_the_page_alone(camera: Announced) -> None:
+    publisher, me = Receiver("camera"), Announced(sent("announce", "viewer"))
+    ctx = context("request", me.whole, camera.whole, b"", me.payload)
+    inner = cbor2.loads(publisher.open_xwing(Message(sent("request", "viewer")).payload["sealed"], ctx))
+    assert set(inner["evidence"]) == {1, 2, 3}
+    _credential, authenticator_data, client_data, _signature = inner["evidence"][2]
+    assert (len(authenticator_data), client_data) == (37, b"")
+    for attested in inner["evidence"][3]:
+        x509.load_der_x509_certificate(attested)
+    challenge = next(m["fido_challenge"] for m in MESSAGES if m["type"] == "request")
+    assert sha256(b"dongled/1 fido" + sha256(ctx) + inner["echo"]).hex() == challenge
+
+
 def test_a_beacon_by_the_page_alone(camera: Announced, viewer: Receiver) -> None:
     beacon = Message(sent("presence", "camera"))
     ctx = context("presence", camera.whole, [], b"", camera.payload)

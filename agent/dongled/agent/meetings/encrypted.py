@@ -19,6 +19,7 @@ from dongled.agent.protocol.api import (
     Broadcast,
     DeriveWanted,
     Effect,
+    EvidenceWanted,
     Expelled,
     OpenWith,
     Peer,
@@ -294,6 +295,8 @@ class EncryptedSession:
                 self._outbox.put_nowait(message)
             case SignWanted() | DeriveWanted() | Abandoned():
                 self._operations.carry_out(effect)
+            case EvidenceWanted():
+                self._tasks.spawn(self._gather(effect))
             case SealWith():
                 self.streams.seal_with(effect)
             case StopSealing(stream_id):
@@ -328,6 +331,10 @@ class EncryptedSession:
                 await self.room.broadcast(message)
             finally:
                 self._outbox.task_done()
+
+    async def _gather(self, wanted: EvidenceWanted) -> None:
+        self.member.evidence(wanted.operation, await self._terminal.evidence(wanted), boottime())
+        self._pump()
 
     def _token_failed(self, error: TokenError) -> None:
         """What passes is tried again; any other failure ends the session and its keys (P13)."""

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dongled.agent.errors import AgentError
+from dongled.agent.protocol.api import Evidence
 
 
 class PolicyRefused(AgentError):
@@ -41,6 +42,27 @@ class CheckedCertificate:
     path: tuple[x509.Certificate, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What came with a request: in which meeting, of which session (16 bytes), and the evidence, unverified.
+
+    ``challenge`` (32 bytes) is fresh, of this request alone: what a FIDO2 assertion must answer. The same is
+    shown again as long as the request's grant is judged again.
+    """
+
+    meeting: str
+    session: bytes
+    evidence: Evidence
+    challenge: bytes
+
+
+class EvidenceCheck(Protocol):
+    """Requires some kind of evidence, or makes sure that what is shown holds. One kind, one file."""
+
+    def check(self, identity: CheckedCertificate, presented: Presented) -> None:
+        """Asked about each request, and again whenever its keys are renewed. Raises PolicyRefused."""
+
+
 class Policy(Protocol):
     """Fail closed: whatever is not clearly allowed raises PolicyRefused."""
 
@@ -56,5 +78,11 @@ class Policy(Protocol):
     def may_publish(self, identity: CheckedCertificate) -> None:
         """May streams of this terminal be asked for and watched here?"""
 
-    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+    def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
+        """Learn what a terminal brought of OCSP answers (DER) about the certificates of its chains.
+
+        What does not hold is refused, and what holds is learned nevertheless.
+        """
+
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
         """May this terminal have the key of my stream, now?"""

@@ -13,6 +13,7 @@ https://www.rfc-editor.org/rfc/rfc6960
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -26,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.profile import ISSUER_CURVES, MALFORMED, ProfileViolation, require_curve
 from dongled.agent.policy.revocation import SKEW, Answer, Pair, Source, Status
+from dongled.agent.protocol import limits
 
 MAX_RESPONSE = 32768  # bytes
 MAX_CERTIFICATES = 4  # that a response may bring along
@@ -67,7 +69,8 @@ def verify_response(
             raise PolicyRefused(
                 "ocsp-refused", f"the OCSP responder answered {response.response_status.name.lower()}"
             )
-        return _verify(response, pair, now, max_age, nonce)
+        answer = _verify(response, pair, now, max_age, nonce)
+        return replace(answer, der=data) if len(data) <= limits.STAPLE else answer
     except MALFORMED as error:
         raise PolicyRefused("ocsp-garbage", f"not an OCSP answer: {error}") from error
 

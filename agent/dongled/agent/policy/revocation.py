@@ -87,7 +87,8 @@ def pairs_of(path: Sequence[x509.Certificate]) -> list[Pair]:
 class Answer:
     """What a source said about one certificate, verified. Times are aware.
 
-    It is good or unknown until ``fresh_until``; ``produced`` has surely passed. ``detail`` is for operators.
+    It is good or unknown until ``fresh_until``; ``produced`` has surely passed. ``detail`` is for operators,
+    ``der`` an OCSP answer as it came, where it is small enough to be stapled.
     """
 
     source: Source
@@ -96,6 +97,7 @@ class Answer:
     fresh_until: datetime
     produced: datetime
     detail: str = ""
+    der: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import TypeGuard
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.allowlist import AllowList
-from dongled.agent.policy.api import CheckedCertificate, PolicyRefused
+from dongled.agent.policy.api import CheckedCertificate, EvidenceCheck, PolicyRefused, Presented
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.ocsp import find_answer
-from dongled.agent.policy.profile import MAX_PATH, Assurance, Kind, Role
-from dongled.agent.policy.revocation import Revocations, Source, pairs_of
+from dongled.agent.policy.profile import Assurance, Kind, Role
+from dongled.agent.policy.revocation import Pair, Revocations, Source, Status, pairs_of
+from dongled.agent.protocol import limits
 
 
 class CertificatePolicy:
@@ -24,7 +26,7 @@ class CertificatePolicy:
     ``roots`` are PEM or DER bytes; ``allow_viewers`` and ``allow_publishers`` are ``urn:uuid:...`` or
     ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal.
     ``revocations`` None: nothing is ever taken for revoked; ``max_age`` is of OCSP answers that terminals
-    bring. Raises AgentError for settings that cannot be used.
+    bring; ``evidence`` is what else they must show. Raises AgentError for settings that cannot be used.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class CertificatePolicy:
         minimum_assurance: str = Assurance.SOFTWARE,
         revocations: Revocations | None = None,
         max_age: timedelta = timedelta(0),
+        evidence: Sequence[EvidenceCheck] = (),
     ) -> None:
         self._clock = clock
         self._revocations = revocations
         self._max_age = max_age
+        self._evidence = tuple(evidence)
         self._certificates = CertificateVerifier(roots, clock, revocations)
         self._viewers = AllowList("viewer", allow_viewers)
         self._publishers = AllowList("publisher", allow_publishers)
@@ -104,20 +108,59 @@ class CertificatePolicy:
         self._require_assurance(assurance, "data key")
         return assurance
 
-    def staple(self, chain: Sequence[bytes], answers: Sequence[bytes]) -> None:
-        """Learn OCSP answers (DER) that a terminal brought for certificates of its chain.
+    def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
+        """Learn OCSP answers (DER) that a terminal brought for certificates of its chains.
 
-        Where OCSP is not looked at, neither are they. Raises PolicyRefused at the first that does not hold.
+        Where OCSP is not looked at, neither are they. Each that holds is learned; an older one than is known
+        already is no news. Raises PolicyRefused for the first that does not hold.
         """
-        if self._revocations is None or Source.OCSP not in self._revocations.sources:
+        if not answers or not self._uses_ocsp(self._revocations):
             return
-        if len(answers) > MAX_PATH:
-            raise PolicyRefused("ocsp-too-large", f"{len(answers)} OCSP answers, at most {MAX_PATH} are read")
-        path, now = self._certificates.path(chain)
+        if len(answers) > limits.STAPLES:
+            raise PolicyRefused(
+                "ocsp-too-large", f"{len(answers)} OCSP answers, at most {limits.STAPLES} are read"
+            )
+        pairs, failed = self._pairs(chains), None
         for data in answers:
-            pair, answer = find_answer(data, pairs_of(path), now, self._max_age)
-            self._revocations.learn(pair, answer)
-            self._clock.vouch(answer.produced)
+            try:
+                pair, answer = find_answer(data, pairs, self._clock.now(), self._max_age)
+                self._revocations.learn(pair, answer)
+                self._clock.vouch(answer.produced)
+            except PolicyRefused as error:
+                if error.reason != "ocsp-replayed":
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def known_answers(self, chains: Sequence[Sequence[bytes]]) -> list[bytes]:
+        """Current OCSP answers (DER) that say "good" of certificates in these chains.
+
+        The certificates are asked about from now on. None where OCSP is not
+        looked at. Raises PolicyRefused for a chain that would not be believed here.
+        """
+        if not self._uses_ocsp(self._revocations):
+            return []
+        found, now = [], self._clock.now()
+        for pair in self._pairs(chains):
+            if self._revocations.asked is not None:
+                self._revocations.asked(pair)
+            held = self._revocations.held(pair)
+            good = [each for each in held if each.status is Status.GOOD and now <= each.fresh_until]
+            found += [each.der for each in good if each.der]
+        return found
+
+    def _pairs(self, chains: Sequence[Sequence[bytes]]) -> list[Pair]:
+        """Each certificate of the chains' paths once, with its issuer."""
+        found = {}
+        for chain in chains:
+            if chain:
+                path, _ = self._certificates.path(chain)
+                found.update({pair.key: pair for pair in pairs_of(path)})
+        return list(found.values())
+
+    @staticmethod
+    def _uses_ocsp(revocations: Revocations | None) -> TypeGuard[Revocations]:
+        return revocations is not None and Source.OCSP in revocations.sources
 
     def may_publish(self, identity: CheckedCertificate) -> None:
         """May streams of this terminal be asked for and watched here? Raises PolicyRefused."""
@@ -125,11 +168,13 @@ class CertificatePolicy:
         _require_role(identity, Role.PUBLISHER)
         self._publishers.check(identity.terminal)
 
-    def may_view(self, identity: CheckedCertificate, stream: str) -> None:
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
         """May this terminal have the key of my stream, now? Raises PolicyRefused."""
         self._require_current(identity)
         _require_role(identity, Role.VIEWER)
         self._viewers.check(identity.terminal)
+        for evidence in self._evidence:
+            evidence.check(identity, presented)
 
     def _require_current(self, identity: CheckedCertificate) -> None:
         # The certificate was checked when it was announced; it may have run out or been revoked since.

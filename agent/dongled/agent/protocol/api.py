@@ -31,6 +31,33 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Assertion:
+    """What a FIDO2 authenticator answered (WebAuthn, 7.2): proof that somebody was there.
+
+    ``client_data`` is JSON that has the challenge; where it is empty, the challenge itself was signed in
+    place of its hash.
+    """
+
+    credential: bytes
+    authenticator_data: bytes
+    client_data: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a requester shows for itself, as it came: nothing here was verified.
+
+    ``ocsp``: OCSP responses (DER) about certificates of its chains. ``attestation``: certificates (DER) in
+    which a token says where its keys were made.
+    """
+
+    ocsp: tuple[bytes, ...] = ()
+    fido: Assertion | None = None
+    attestation: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FeedStatus:
     """A peer's stream that is wanted here: the newest generation held, and the one its beacon names."""
 
@@ -99,6 +126,20 @@ class Abandoned:
     """Nobody waits for this operation of the token any more."""
 
     operation: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceWanted:
+    """A request to ``peer`` is due; answer with ``evidence(operation, ...)``, with nothing if there is none.
+
+    ``challenge`` (32 bytes) is what a FIDO2 authenticator is to answer. Not answered within 18 s, or
+    overtaken by events, it is given up, and another one for the same peer takes its place.
+    """
+
+    operation: int
+    peer: Peer
+    streams: tuple[str, ...]
+    challenge: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +237,7 @@ Effect = (
     | SignWanted
     | DeriveWanted
     | Abandoned
+    | EvidenceWanted
     | SealWith
     | StopSealing
     | OpenWith

@@ -24,6 +24,15 @@ AEAD_TAG = 16
 # Nh of RFC 9605, section 4.5, table 1, by SFrame suite.
 BASE_KEY = {4: 32, 5: 64}
 
+# Evidence: of all together, of each OCSP answer, of each field of an assertion (WebAuthn, 4 and 6.1)
+EVIDENCE = 24_576
+STAPLES = 8
+STAPLE = 4_096
+CREDENTIAL = 1_023
+AUTHENTICATOR_DATA = 37
+FIDO = 1_024
+ATTESTATION = 6
+
 # Liveness
 BEACON = 7.0
 LIVE = 25.0

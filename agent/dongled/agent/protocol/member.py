@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from dongled.agent.policy.api import Policy, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import cose, limits
-from dongled.agent.protocol.api import Effect, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
+from dongled.agent.protocol.api import Effect, Evidence, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
 from dongled.agent.protocol.beacons import Beacons
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.expulsions import Expulsions
@@ -140,6 +140,10 @@ class Member:
     def derived(self, operation: int, shared: bytes, now: float) -> None:
         """The data key's 32-byte shared secret, for ``DeriveWanted.operation``."""
         self._answered(operation, shared, now)
+
+    def evidence(self, operation: int, evidence: Evidence, now: float) -> None:
+        """What there is to show, for ``EvidenceWanted.operation``."""
+        self._subscriber.gathered(operation, evidence, now)
 
     def token_failed(self, operation: int, reason: str, now: float) -> None:
         """The token did not do it. What is still needed is asked for again by and by."""

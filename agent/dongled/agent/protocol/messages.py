@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dongled.agent.protocol import cbor, limits
-from dongled.agent.protocol.api import Stream
+from dongled.agent.protocol import cbor, evidence, limits
+from dongled.agent.protocol.api import Evidence, Stream
 from dongled.agent.protocol.fields import Reader
 
 
@@ -197,7 +197,7 @@ class Request:
     nonce: bytes
     counter: int
     key_seq: int
-    evidence: bytes = b""
+    evidence: Evidence = field(default_factory=Evidence)
 
     def encode(self) -> bytes:
         return cbor.encode(
@@ -207,7 +207,7 @@ class Request:
                 "nonce": self.nonce,
                 "counter": self.counter,
                 "key_seq": self.key_seq,
-                "evidence": self.evidence,
+                "evidence": evidence.to_map(self.evidence),
             }
         )
 
@@ -225,7 +225,7 @@ class Request:
             nonce=read.octets(v["nonce"], "nonce", limits.NONCE),
             counter=read.uint(v["counter"], "counter", 1),
             key_seq=read.uint(v["key_seq"], "key_seq"),
-            evidence=read.octets(v["evidence"], "evidence", 0),
+            evidence=evidence.from_map(v["evidence"], read),
         )
 
 

@@ -8,13 +8,13 @@ switch follows. docs/protocol.md, Publishing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dongled.agent.policy.api import PolicyRefused
-from dongled.agent.protocol import limits, sealing
+from dongled.agent.policy.api import PolicyRefused, Presented
+from dongled.agent.protocol import evidence, limits, sealing
 from dongled.agent.protocol.api import SealWith, StopSealing, Stream
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.links import Link, wrap
@@ -44,6 +44,7 @@ class Holder:
     link: Link
     streams: frozenset[str]
     epoch: RemoteEpoch
+    presented: Presented
     request: bytes
     grant: bytes = field(repr=False)
     key_seq: int
@@ -58,6 +59,7 @@ class Asking:
 
     streams: frozenset[str]
     epoch: RemoteEpoch
+    presented: Presented
     request: bytes
     nonce: bytes
 
@@ -154,7 +156,7 @@ class Publisher:
         3. work done twice for one request, and a request from earlier in the session;
         4. an echo that was recorded, and a grant to somebody who is no longer there;
         5. asking for what is not published;
-        6. a key for somebody whom the policy, asked now, does not allow.
+        6. a key for somebody whom the policy, asked now and shown the evidence, does not allow.
 
         Raises Refusal or PolicyRefused.
         """
@@ -187,12 +189,15 @@ class Publisher:
             self._refuse(epoch, inner.nonce, digest, "unknown-stream")
             raise Refusal("unknown-stream", ", ".join(inner.streams)[:100])
         # 6.
+        challenge = evidence.challenge(ctx, inner.echo)
+        presented = Presented(self._state.meeting, remote.session, inner.evidence, challenge)
+        self._staple(remote, epoch, inner.evidence.ocsp)
         try:
-            allowed = self._allowed(remote, epoch, wanted)
+            allowed = self._allowed(remote, epoch, wanted, presented)
         except (Refusal, PolicyRefused):
             self._refuse(epoch, inner.nonce, digest, "policy")
             raise
-        ask = Asking(allowed, epoch, digest, inner.nonce)
+        ask = Asking(allowed, epoch, presented, digest, inner.nonce)
         if holder is None or not allowed <= holder.streams:
             self._asking[remote.session] = ask
             return self._schedule(now)
@@ -202,13 +207,22 @@ class Publisher:
             return None
         return self._grant(remote, ask, now)
 
-    def _allowed(self, remote: Remote, epoch: RemoteEpoch, wanted: frozenset[str]) -> frozenset[str]:
+    def _staple(self, remote: Remote, epoch: RemoteEpoch, answers: Sequence[bytes]) -> None:
+        # What does not hold is as good as nothing: the policy decides by what it knows.
+        try:
+            self._state.policy.staple([remote.chain, epoch.announce.data_chain], answers)
+        except PolicyRefused as error:
+            self._state.refused(error, remote.source, remote.session)
+
+    def _allowed(
+        self, remote: Remote, epoch: RemoteEpoch, wanted: frozenset[str], presented: Presented
+    ) -> frozenset[str]:
         identity = authorise(self._state.policy, remote.chain, epoch.announce, remote.peer.leaf)
         allowed = set()
         last: PolicyRefused | None = None
         for stream in sorted(wanted):
             try:
-                self._state.policy.may_view(identity, stream)
+                self._state.policy.may_view(identity, stream, presented)
                 allowed.add(stream)
             except PolicyRefused as error:
                 last = error
@@ -275,7 +289,8 @@ class Publisher:
         remote = self._state.remotes.get(session)
         try:
             return (
-                remote is not None and self._allowed(remote, holder.epoch, holder.streams) == holder.streams
+                remote is not None
+                and self._allowed(remote, holder.epoch, holder.streams, holder.presented) == holder.streams
             )
         except (Refusal, PolicyRefused):
             return False
@@ -286,7 +301,7 @@ class Publisher:
             try:
                 if remote is None or not remote.live(now):
                     raise Refusal("not-live", "it was gone when the next keys were sealed")
-                holder.streams = self._allowed(remote, holder.epoch, holder.streams)
+                holder.streams = self._allowed(remote, holder.epoch, holder.streams, holder.presented)
             except (Refusal, PolicyRefused) as error:
                 self._state.refused(error, remote.source if remote else "", session)
                 del self.holders[session]
@@ -298,12 +313,12 @@ class Publisher:
         try:
             if not remote.live(now):
                 raise Refusal("not-live", "it was gone when its grant was to be sealed")
-            allowed = self._allowed(remote, ask.epoch, ask.streams)
+            allowed = self._allowed(remote, ask.epoch, ask.streams, ask.presented)
         except (Refusal, PolicyRefused) as error:
             self._state.refused(error, remote.source, session)
             self._refuse(ask.epoch, ask.nonce, ask.request, "policy")
             return
-        self._grant(remote, Asking(allowed, ask.epoch, ask.request, ask.nonce), now)
+        self._grant(remote, replace(ask, streams=allowed), now)
 
     def _fresh_generation(self) -> None:
         self.key_seq += 1
@@ -345,6 +360,7 @@ class Publisher:
             Link.begin(ctx, secret),
             ask.streams,
             ask.epoch,
+            ask.presented,
             ask.request,
             message,
             self.key_seq,

@@ -195,7 +195,12 @@ class State:
         if self._operations.pop(operation, None) is not None:
             self.effects.append(Abandoned(operation))
 
-    def _begin(self, done: Answer, failed: Failure) -> int:
+    def operation(self) -> int:
+        """A number for something that the daemon is asked to do."""
         self._operation += 1
-        self._operations[self._operation] = (done, failed)
         return self._operation
+
+    def _begin(self, done: Answer, failed: Failure) -> int:
+        operation = self.operation()
+        self._operations[operation] = (done, failed)
+        return operation

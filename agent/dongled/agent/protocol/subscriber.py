@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dongled.agent.protocol import limits, sealing
-from dongled.agent.protocol.api import OpenWith, Peer, StopOpening, Stream
+from dongled.agent.protocol import evidence, limits, sealing
+from dongled.agent.protocol.api import Evidence, EvidenceWanted, OpenWith, Peer, StopOpening, Stream
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, NewKey, Refuse, Rekey, Request, Sealed
+from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.publisher import key_aad, link_aad
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, RemoteEpoch
@@ -33,6 +34,20 @@ class Asked:
     again_at: float
     tries: int = 1
     operation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """A request that is due, and waits for what there is to show with it.
+
+    ``own`` and ``epoch`` are whose keys it will be signed and sealed with, ``echo`` the publisher's nonce.
+    """
+
+    operation: int
+    own: OwnEpoch
+    epoch: RemoteEpoch
+    echo: bytes
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,7 @@ class Feed:
     renew_at: float = float("inf")
     key_seq: int = 0
     missing: bool = True
+    gathering: Gathering | None = None
     asked: Asked | None = None
     ask_at: float = 0.0
     refused: str | None = None
@@ -161,6 +177,9 @@ class Subscriber:
             if feed.asked is not None:
                 times.append(feed.asked.again_at)
                 continue
+            if feed.gathering is not None:
+                times.append(feed.gathering.until)
+                continue
             ask_at = feed.ask_at if feed.missing else max(feed.ask_at, feed.renew_at)
             if ask_at > self._ticked and self._can_ask(feed, ask_at):
                 # Past its time it waits for a nonce, which no clock brings.
@@ -173,6 +192,8 @@ class Subscriber:
             self._retire(feed, now)
             if now >= feed.expires_at:
                 self._expire(feed)
+            if feed.gathering is not None and feed.gathering.until <= now:
+                feed.gathering = None
             asked = feed.asked
             if asked is not None and asked.again_at <= now:
                 self._ask_again(feed, asked, now)
@@ -185,14 +206,36 @@ class Subscriber:
         return bool(feed.streams) and needed and feed.asked is None and usable
 
     def _maybe_ask(self, feed: Feed, now: float) -> None:
-        if now < feed.ask_at or not self._can_ask(feed, now):
+        if now < feed.ask_at or feed.gathering is not None or not self._can_ask(feed, now):
             return
-        me, epoch = self._state.me, feed.remote.epoch
+        me, remote, operation = self._state.me, feed.remote, self._state.operation()
+        until = remote.nonce_at + limits.ECHO_USABLE
+        feed.gathering = Gathering(operation, me, remote.epoch, remote.nonce, until)
+        challenge = evidence.challenge(me.context("request", remote.epoch.party), remote.nonce)
+        self._state.effects.append(EvidenceWanted(operation, remote.peer, tuple(feed.streams), challenge))
+
+    def gathered(self, operation: int, shown: Evidence, now: float) -> None:
+        """What there is to show with the request that ``EvidenceWanted`` was about: ask."""
+        for feed in self.feeds.values():
+            gathering = feed.gathering
+            if gathering is not None and gathering.operation == operation:
+                feed.gathering = None
+                if gathering.own is not self._state.own or gathering.epoch is not feed.remote.epoch:
+                    self._maybe_ask(feed, now)
+                elif now <= gathering.until and self._can_ask(feed, now):
+                    self._ask(feed, gathering, shown, now)
+                return
+
+    def _ask(self, feed: Feed, gathering: Gathering, shown: Evidence, now: float) -> None:
+        why = evidence.unfit(shown)
+        if why is not None:
+            self._state.refused(Refusal("evidence-unfit", f"{why}: it is asked without"), "")
+            shown = Evidence()
+        me, epoch = gathering.own, gathering.epoch
         nonce = self._state.random(limits.NONCE)
         self._requests += 1
-        inner = Request(
-            tuple(feed.streams), feed.remote.nonce, nonce, self._requests, feed.key_seq if feed.link else 0
-        )
+        held = feed.key_seq if feed.link else 0
+        inner = Request(tuple(feed.streams), gathering.echo, nonce, self._requests, held, shown)
         ctx = me.context("request", epoch.party)
         sealed = sealing.seal(epoch.sealing, inner.encode(), ctx)
         message, digest = me.sign("request", Sealed(epoch.party.announcement, sealed).encode(), ctx)

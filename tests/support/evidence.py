@@ -1,0 +1,8 @@
+"""What a request shows, where a test does not care."""
+
+from __future__ import annotations
+
+from dongled.agent.policy.api import Presented
+from dongled.agent.protocol.api import Evidence
+
+SHOWN = Presented("meeting", bytes(16), Evidence(), bytes(32))
