@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,70 +15,89 @@ from dongled.agent.cli.errors import reporting_errors
 from dongled.agent.cli.options import SettingsChoice, settings_options
 
 if TYPE_CHECKING:
-    from dongled.agent.status import DaemonStatus, MeetingStatus
+    from dongled.agent.status import DaemonStatus
+
+# ECMA-48: cursor to the first place (CUP); erase to the end of the line (EL), of the screen (ED).
+HOME, LINE_END, SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 @click.command()
 @settings_options
 @click.option("--socket", type=click.Path(path_type=Path), help="The daemon's control socket.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch an object a line.")
+@click.option("--watch", is_flag=True, help="Again and again, until interrupted.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For --watch.",
+)
 @reporting_errors()
-def command(choice: SettingsChoice, socket: Path | None, as_json: bool) -> None:
-    """Show the token, the meetings, their streams, and what was refused."""
-    from dataclasses import asdict
+def command(choice: SettingsChoice, socket: Path | None, as_json: bool, watch: bool, every: float) -> None:
+    """Show the token, the certificates, the meetings, their streams, and what is wrong."""
+    path = socket or choice.load_layers().settings.control.socket
+    if not watch:
+        asyncio.run(_once(path, as_json))
+        return
+    try:
+        asyncio.run(_watch(path, as_json, every))
+    except KeyboardInterrupt:
+        click.echo()
+    except BrokenPipeError:
+        # Whoever read it has seen enough; Python would complain of it once more at its end.
+        sys.stderr.close()
 
+
+async def _once(path: Path, as_json: bool) -> None:
     from dongled.agent.control.client import fetch_status
 
-    path = socket or choice.load_layers().settings.control.socket
-    status = asyncio.run(fetch_status(path))
-    if as_json:
-        click.echo(json.dumps(asdict(status), indent=2))
-    else:
-        _show(status)
+    status = await fetch_status(path)
+    click.echo(_json(status, indent=2) if as_json else _page(status))
 
 
-def _show(status: DaemonStatus) -> None:
-    token = status.token
-    click.echo(f"{status.name}  {status.terminal}  up {status.uptime:.0f} s  (dongled {status.version})")
-    why = f": {token.why}" if token.why else ""
-    click.echo(f"token    {token.state}{why}  {token.uri}  sign {token.sign}, derive {token.derive}")
-    for warning in status.warnings:
-        click.echo(f"warning  {warning.text} [{warning.id}]; {warning.hint}")
-    for meeting in status.meetings:
-        _show_meeting(meeting)
+async def _watch(path: Path, as_json: bool, every: float) -> None:
+    """On a terminal one page in the same place; else a line each time."""
+    from dongled.agent.cli.show_status import brief
+    from dongled.agent.control.client import fetch_status
+    from dongled.agent.errors import AgentError
+
+    page = sys.stdout.isatty() and not as_json
+    met = False
+    while True:
+        try:
+            status = await fetch_status(path)
+        except AgentError as error:
+            # One that is restarted comes back; one that was never there is a mistake.
+            if not met or error.reason == "not-permitted":
+                raise
+            if page:
+                _draw(f"{error} [{error.reason}]")
+            else:
+                click.echo(f"{error} [{error.reason}]", err=True)
+        else:
+            met = True
+            if page:
+                _draw(_page(status))
+            else:
+                click.echo(_json(status) if as_json else brief(status))
+        await asyncio.sleep(every)
 
 
-def _show_meeting(meeting: MeetingStatus) -> None:
-    why = f": {meeting.why}" if meeting.why and meeting.state != "joined" else ""
-    click.echo(f"meeting  {meeting.name}  {meeting.encryption}  {meeting.state}{why}")
-    for peer in meeting.peers:
-        life = "live" if peer.live else "silent"
-        if peer.stale:
-            life += f"  STALE: {', '.join(peer.stale)}"
-        click.echo(
-            f"  peer   {peer.terminal}  {peer.subject}  {','.join(peer.roles)}  {peer.assurance}  {life}"
-        )
-    for out in meeting.sending:
-        click.echo(
-            f"  send   {out.stream}  generation {_or_dash(out.generation)}  {out.fps:.1f} fps  "
-            f"{out.bitrate / 1e6:.2f} Mbit/s  sealed {out.frames_sealed}{_counts('dropped', out.dropped)}"
-        )
-    for came in meeting.receiving:
-        click.echo(
-            f"  watch  {came.terminal} {came.stream}  generation {_or_dash(came.generation)}  "
-            f"{came.fps:.1f} fps  {came.bitrate / 1e6:.2f} Mbit/s  opened {came.frames_opened}"
-            f"{_counts('failed', came.frames_failed)}{_counts('not shown', came.frames_skipped)}"
-        )
-    for title, counts in (("refused", meeting.refused), ("alarms", meeting.alarms)):
-        if counts:
-            click.echo(f"  {title}  " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
+def _draw(page: str) -> None:
+    height = shutil.get_terminal_size().lines
+    shown = page.splitlines()[: height - 1]
+    click.echo(HOME + "".join(f"{line}{LINE_END}\n" for line in shown) + SCREEN_END, nl=False)
 
 
-def _or_dash(number: int | None) -> str:
-    return "-" if number is None else str(number)
+def _page(status: DaemonStatus) -> str:
+    from dongled.agent.cli.show_status import lines
+
+    return "\n".join(lines(status, shutil.get_terminal_size((80, 24)).columns))
 
 
-def _counts(title: str, counts: dict[str, int]) -> str:
-    if not any(counts.values()):
-        return ""
-    return f"  {title}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items() if count)
+def _json(status: DaemonStatus, indent: int | None = None) -> str:
+    from dataclasses import asdict
+
+    return json.dumps(asdict(status), indent=indent)
