@@ -45,6 +45,8 @@ def _entries(status: DaemonStatus) -> Iterator[Entry]:
         "terminal",
         (status.name, status.terminal, f"up {_span(status.uptime)}", f"dongled {status.version}"),
     )
+    for warning in status.warnings:
+        yield "WARNING", _warning(warning)
     token = status.token
     yield "token", (token.state, token.why, token.uri, f"signed {token.sign}, derived {token.derive}")
     for certificate in status.certificates:
@@ -59,8 +61,6 @@ def _entries(status: DaemonStatus) -> Iterator[Entry]:
         yield "revocation", (status.revocation.mode, unknown)
     for meeting in status.meetings:
         yield from _meeting(meeting)
-    for warning in status.warnings:
-        yield "WARNING", _warning(warning)
 
 
 def _certificate(each: CertificateStatus) -> Iterator[str]:
