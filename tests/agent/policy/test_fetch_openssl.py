@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.policy.asking import asking
-from dongled.agent.policy.revocation import Mode
+from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.revocation import Mode, Revocations
+from dongled.agent.policy.verifier import CertificatePolicy
 from support.authority import DAY
 from support.openssl import OpensslAuthority, openssl
 from support.responder import openssl_responder
@@ -70,6 +74,27 @@ async def test_openssl_says_good_and_then_revoked(platform: Platform) -> None:
         assert await here.again() == "good"
         async with openssl_responder(platform.directory, "-nmin", "5", url=url):
             assert await here.again() == "revoked"
+
+
+async def test_what_openssl_said_to_a_terminal_convinces_who_cannot_ask(platform: Platform) -> None:
+    root = (platform.directory / "root.pem").read_bytes()
+    chain = [load(platform.directory / "terminal.pem").public_bytes(Encoding.DER)]
+
+    def policy(revocations: Revocations, clock: TrustedClock) -> CertificatePolicy:
+        return CertificatePolicy([root], clock, revocations=revocations, max_age=DAY)
+
+    async with (
+        openssl_responder(platform.directory, "-nmin", "5") as url,
+        asking(Mode.OCSP, terminals(platform), now, responder=url) as here,
+    ):
+        viewer = policy(here.revocations, here.clock)
+        assert await here.settled() == "good"
+        brought = viewer.known_answers([chain])
+    camera = policy(Revocations(Mode.OCSP), TrustedClock("system", wall=now))
+    with pytest.raises(PolicyRefused, match="asked whether"):
+        camera.check_identity(chain)
+    camera.staple([chain], brought)
+    assert camera.check_identity(chain).roles
 
 
 async def test_openssls_delegated_responder(platform: Platform) -> None:

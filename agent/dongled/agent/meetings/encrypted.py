@@ -11,7 +11,7 @@ from typing import Any
 from dongled.agent.clock import boottime
 from dongled.agent.meetings.feeds import encrypted_display, parse_encrypted
 from dongled.agent.meetings.journal import Journal
-from dongled.agent.meetings.operations import TokenOperations
+from dongled.agent.meetings.operations import Operations
 from dongled.agent.meetings.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.protocol.api import (
     Abandoned,
@@ -92,8 +92,8 @@ class EncryptedSession:
         self._feeds: dict[str, Feed] = {}
         self._peers: dict[bytes, Peer] = {}
         self._tasks = OwnedTasks(self._task_failed)
-        self._operations = TokenOperations(
-            self.member, terminal.keys, self._tasks, self._pump, self._token_failed
+        self._operations = Operations(
+            self.member, terminal.keys, self._tasks, self._pump, self._token_failed, terminal.evidence
         )
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
@@ -293,10 +293,8 @@ class EncryptedSession:
         match effect:
             case Broadcast(message):
                 self._outbox.put_nowait(message)
-            case SignWanted() | DeriveWanted() | Abandoned():
+            case SignWanted() | DeriveWanted() | EvidenceWanted() | Abandoned():
                 self._operations.carry_out(effect)
-            case EvidenceWanted():
-                self._tasks.spawn(self._gather(effect))
             case SealWith():
                 self.streams.seal_with(effect)
             case StopSealing(stream_id):
@@ -331,10 +329,6 @@ class EncryptedSession:
                 await self.room.broadcast(message)
             finally:
                 self._outbox.task_done()
-
-    async def _gather(self, wanted: EvidenceWanted) -> None:
-        self.member.evidence(wanted.operation, await self._terminal.evidence(wanted), boottime())
-        self._pump()
 
     def _token_failed(self, error: TokenError) -> None:
         """What passes is tried again; any other failure ends the session and its keys (P13)."""

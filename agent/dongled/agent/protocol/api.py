@@ -123,7 +123,7 @@ class DeriveWanted:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """Nobody waits for this operation of the token any more."""
+    """Nobody waits for this operation, of the token or for evidence, any more."""
 
     operation: int
 
@@ -133,7 +133,7 @@ class EvidenceWanted:
     """A request to ``peer`` is due; answer with ``evidence(operation, ...)``, with nothing if there is none.
 
     ``challenge`` (32 bytes) is what a FIDO2 authenticator is to answer. Not answered within 18 s, or
-    overtaken by events, it is given up, and another one for the same peer takes its place.
+    overtaken by events, it is ``Abandoned``, and another one for the same peer takes its place.
     """
 
     operation: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from dongled.agent.policy.api import CheckedCertificate, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import limits
@@ -116,14 +117,14 @@ class Introductions:
         except PolicyUndecided:
             raise
         except PolicyRefused as error:
-            self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
+            self._state.turn_away(announce.session, claimed(signed, announce).announcement, error.reason)
             if known is not None:
                 self.judge_again(known, now)
             raise
         try:
             self._state.check_expelled(peer.terminal, now)
         except Refusal as error:
-            self._state.turn_away(announce.session, _digest(signed, announce), error.reason)
+            self._state.turn_away(announce.session, claimed(signed, announce).announcement, error.reason)
             raise
         may_publish = self._may_publish(identity, peer, source)
         if known is None:
@@ -196,7 +197,7 @@ class Introductions:
             raise Refusal("doubled-certificate", "two sessions of this terminal were live")
 
     def _heard_again(self, signed: Signed, announce: Announce, known: Remote, now: float) -> None:
-        if _digest(signed, announce) != known.epoch.party.announcement:
+        if claimed(signed, announce).announcement != known.epoch.party.announcement:
             raise Refusal("stale-epoch", f"epoch {announce.epoch}, {known.epoch.party.epoch} is known")
         # It lacks my announcement or a nonce.
         if not known.knows_me:
@@ -229,11 +230,11 @@ class Introductions:
         self._state.broadcast("welcome", message)
 
 
-def _digest(signed: Signed, announce: Announce) -> bytes:
-    """The hash that this announcement claims to have."""
+def claimed(signed: Signed, announce: Announce) -> Party:
+    """Who this announcement claims to be of, with the hash that it claims to have."""
     party = Party(announce.leaf, announce.session, announce.epoch)
     ctx = context("announce", announce.meeting, party, announce.suites)
-    return hashlib.sha256(signed.structure(ctx)).digest()
+    return replace(party, announcement=hashlib.sha256(signed.structure(ctx)).digest())
 
 
 class EarlyMessages:

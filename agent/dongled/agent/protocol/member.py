@@ -23,6 +23,7 @@ from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote
 from dongled.agent.protocol.roster import roster_hash
 from dongled.agent.protocol.rounds import Rounds
+from dongled.agent.protocol.staples import learn_staples
 from dongled.agent.protocol.state import Counters, NotForMe, State, UnknownSender
 from dongled.agent.protocol.subscriber import Subscriber
 from dongled.agent.protocol.undecided import Undecided
@@ -277,12 +278,23 @@ class Member:
             self._introductions.search(now)
             if not self._early.hold(unknown.key, source, message, now):
                 self._state.refused(unknown, source)
+            elif signed.kind == "request":
+                self._learn_staples(signed, source, now)
         except PolicyUndecided as error:
             self._state.refused(error, source, self._session_of(source))
             if signed.kind == "announce":
                 self._undecided.hold(source, message, now)
         except (Refusal, PolicyRefused) as error:
             self._state.refused(error, source, self._session_of(source))
+
+    def _learn_staples(self, request: Signed, source: str, now: float) -> None:
+        try:
+            learn_staples(self._state, self._undecided.messages(), request, now)
+        except NotForMe:
+            return
+        except (Refusal, PolicyRefused) as error:
+            self._state.refused(error, source)
+        self._judge_again(now)
 
     def rejudge(self, now: float) -> None:
         """The policy has learned something: judge who waits and who holds keys again, now."""

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dongled.agent.protocol import evidence, limits, sealing
-from dongled.agent.protocol.api import Evidence, EvidenceWanted, OpenWith, Peer, StopOpening, Stream
+from dongled.agent.protocol.api import (
+    Abandoned,
+    Evidence,
+    EvidenceWanted,
+    OpenWith,
+    Peer,
+    StopOpening,
+    Stream,
+)
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
@@ -131,6 +139,7 @@ class Subscriber:
         feed = self.feeds.pop(session, None)
         if feed is None:
             return
+        self._give_up(feed)
         self._abandon(feed)
         for stream in feed.held:
             self._state.effects.append(StopOpening(session, stream))
@@ -192,8 +201,8 @@ class Subscriber:
             self._retire(feed, now)
             if now >= feed.expires_at:
                 self._expire(feed)
-            if feed.gathering is not None and feed.gathering.until <= now:
-                feed.gathering = None
+            if feed.gathering is not None and not self._holds(feed, feed.gathering, now):
+                self._give_up(feed)
             asked = feed.asked
             if asked is not None and asked.again_at <= now:
                 self._ask_again(feed, asked, now)
@@ -220,11 +229,20 @@ class Subscriber:
             gathering = feed.gathering
             if gathering is not None and gathering.operation == operation:
                 feed.gathering = None
-                if gathering.own is not self._state.own or gathering.epoch is not feed.remote.epoch:
+                if not self._holds(feed, gathering, now):
                     self._maybe_ask(feed, now)
-                elif now <= gathering.until and self._can_ask(feed, now):
+                elif self._can_ask(feed, now):
                     self._ask(feed, gathering, shown, now)
                 return
+
+    def _holds(self, feed: Feed, gathering: Gathering, now: float) -> bool:
+        same = gathering.own is self._state.own and gathering.epoch is feed.remote.epoch
+        return same and now < gathering.until
+
+    def _give_up(self, feed: Feed) -> None:
+        if feed.gathering is not None:
+            self._state.effects.append(Abandoned(feed.gathering.operation))
+            feed.gathering = None
 
     def _ask(self, feed: Feed, gathering: Gathering, shown: Evidence, now: float) -> None:
         why = evidence.unfit(shown)

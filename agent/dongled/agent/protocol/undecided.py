@@ -35,5 +35,8 @@ class Undecided:
         self._due = float("inf")
         return [(source, message) for source, (message, _) in self._held.items()]
 
+    def messages(self) -> list[bytes]:
+        return [message for message, _ in self._held.values()]
+
     def decided(self, source: str) -> None:
         self._held.pop(source, None)
