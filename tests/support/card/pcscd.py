@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.ports import two_free_ports
+
 ROOT = Path(__file__).parents[3] / ".pcsc" / "root"
 SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 
@@ -31,7 +33,8 @@ class Pcscd:
     def __init__(self, directory: Path) -> None:
         assert (ROOT / "usr/sbin/pcscd").exists(), "run .ci/setup test"
         self.path = directory / "pcscd.comm"
-        self.port = _free_ports()
+        # The driver takes one a slot.
+        self.port = two_free_ports()
         self._conf = directory / "reader.conf"
         (driver,) = ROOT.glob("usr/lib/pcsc/drivers/serial/libifdvpcd.so")
         self._conf.write_text(
@@ -91,16 +94,3 @@ def _listening() -> set[int]:
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()[1:] if path.exists() else []
-
-
-def _free_ports() -> int:
-    """The first of two neighbouring ports that nobody uses: the driver takes one a slot."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("", port + 1))
-            except OSError:
-                continue
-            return port

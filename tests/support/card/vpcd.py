@@ -14,25 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from support.card.apdu import Card
+from support.hold import Hold
 
 _OFF, _ON, _RESET, _ATR = 0, 1, 2, 4
 
 Spoil = Callable[[bytes], bytes]
-
-
-class Hold:
-    """A command that the card has got and does not answer. ``arrived`` tells that it is there."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Event()
-        self._released = threading.Event()
-
-    def release(self) -> None:
-        self._released.set()
-
-    def wait(self) -> None:
-        self.arrived.set()
-        self._released.wait()
 
 
 class InsertedCard:

@@ -20,7 +20,7 @@ DEADLINES: dict[str, float] = {"sign": 5.0, "derive": 5.0, "generate": 60.0, "in
 DEFAULT_DEADLINE = 15.0
 
 # What may be asked again when its worker died: it changes nothing on the token.
-_REPEATABLE = frozenset({"tokens", "keys", "certificates", "sign", "derive"})
+_REPEATABLE = frozenset({"tokens", "agrees", "keys", "certificates", "sign", "derive"})
 
 # Who opens a token or looks whether it is there: rare, quick, and what everything else waits for.
 FIRST = Place(Rank.BEACON)

@@ -6,14 +6,14 @@
 4. A role names exactly one key: nothing is signed by a namesake.
 5. Its CKA_ID and public key are the pinned ones: a re-initialised token keeps its serial number.
 6. The key was generated there, was sensitive and never extractable all its life, and is so now.
-7. The key may do what its role needs.
+7. The key may do what its role needs, and the token can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dongled.tokens.api import KeyAttributes, KeyInfo, KeyPin, KeyPins, KeyRole
+from dongled.tokens.api import KeyAttributes, KeyInfo, KeyPin, KeyPins, KeyRole, TokenInfo
 from dongled.tokens.describe import (
     FoundCertificate,
     FoundKey,
@@ -69,6 +69,16 @@ def the_token(
             "log in once with the right PIN and the token's own tool",
         )
     return token
+
+
+def check_agrees(token: TokenInfo, agrees: object) -> None:
+    """Does the token do key agreement at all, as it says itself? Raises TokenError."""
+    if agrees is not True:
+        raise TokenError(
+            "key-agreement",
+            f"the token {token.label!r} cannot do key agreement (CKM_ECDH1_DERIVE), as its module says",
+            "put the data key on another token ([data-token]); tpm2-pkcs11 can do it from 1.10 on",
+        )
 
 
 def the_key(

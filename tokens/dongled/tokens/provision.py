@@ -113,6 +113,8 @@ async def generate(
     """
     async with _session(module, uri, pin, writable=True, officer=officer) as session:
         quirks = session.quirks
+        if role is KeyRole.DATA:
+            await session.check_agrees()
         if any(quirks.is_for(role, key.cka_id, key.label) for key in await session.found_keys()):
             raise TokenError(
                 "key-exists",
@@ -128,6 +130,7 @@ async def generate(
             sign=True,
             derive=role in _MAY_DERIVE,
             extractable_settable=quirks.extractable_settable,
+            uses_settable=quirks.uses_settable,
         )
         key, point = checks.the_key(role, await session.found_keys(), None, quirks)
         return checks.key_info(role, key, point, ())

@@ -1,7 +1,7 @@
 """Where PKCS#11 modules differ from what this room takes for granted: one table, one row a kind of token.
 
 PIV cards have keys in fixed places, certificates tell what a key may do, and labels are the module's own.
-Measured with OpenSC 0.23 and ykcs11 2.2.
+Measured with OpenSC 0.23, ykcs11 2.2 and tpm2-pkcs11 1.9; what a TPM's derivation wants with 1.10.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class Quirks:
     ``changes``: keys and certificates can be put on the token through the module.
     ``officer_writes``: only the security officer may do so.
     ``extractable_settable``: CKA_EXTRACTABLE may be asked for at generation; it is read back anyhow.
+    ``uses_settable``: so may what the key is for; else no more is asked for than what deriving takes.
+    ``derives_writable``: only a read-write session derives.
+    ``lock_passes``: CKR_PIN_LOCKED says that the token judges no PIN just now, not that it refused this one.
     ``not_certificates``: how labels of objects begin that look like a key's certificate and are not.
     ``watch``: how its removal is noticed.
     """
@@ -45,6 +48,9 @@ class Quirks:
     changes: bool = True
     officer_writes: bool = False
     extractable_settable: bool = True
+    uses_settable: bool = True
+    derives_writable: bool = False
+    lock_passes: bool = False
     not_certificates: tuple[str, ...] = ()
     watch: Watch = Watch.SLOTS
 
@@ -74,7 +80,10 @@ _TABLE: tuple[tuple[Mapping[str, str], Quirks], ...] = (
     ),
     ({"library-manufacturer": "OpenSC Project"}, Quirks(watch=Watch.READER)),
     ({"library-manufacturer": "SoftHSM"}, Quirks(watch=Watch.NOTHING)),
-    ({"library-manufacturer": "tpm2-software.github.io"}, Quirks(watch=Watch.NOTHING)),
+    (
+        {"library-manufacturer": "tpm2-software.github.io"},
+        Quirks(uses_settable=False, derives_writable=True, lock_passes=True, watch=Watch.NOTHING),
+    ),
     (
         {"library-manufacturer": "Yubico (www.yubico.com)"},
         Quirks(

@@ -10,6 +10,7 @@ from dongled.tokens import checks, describe
 from dongled.tokens.api import KeyInfo, KeyPin, KeyPins, KeyRole, OperationCounts, Rank, TokenInfo
 from dongled.tokens.broker import FIRST, Ask, Broker
 from dongled.tokens.errors import TokenError
+from dongled.tokens.failures import ModuleFault
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
 from dongled.tokens.quirks import NONE, Quirks
@@ -88,6 +89,10 @@ class TokenSession:
         if not any(token.info.serial == self.token.serial for token in found):
             raise TokenError("token-absent", "the token was removed", "insert it again")
 
+    async def check_agrees(self) -> None:
+        """Raises TokenError ``key-agreement`` if the token has no ECDH."""
+        checks.check_agrees(self.token, await self.call("agrees"))
+
     async def found_keys(self) -> list[describe.FoundKey]:
         """Every elliptic-curve private key on the token. Raises TokenError."""
         return describe.keys(await self.call("keys"))
@@ -133,6 +138,8 @@ class TokenSession:
                 "insert the token that this was started with",
             )
         await self._log_in(ask, token)
+        if KeyRole.DATA in self._roles:
+            checks.check_agrees(token.info, await ask("agrees", serial=token.info.serial))
         stored = describe.keys(await ask("keys", serial=token.info.serial))
         certificates = describe.certificates(
             await ask("certificates", serial=token.info.serial), token.quirks
@@ -164,22 +171,37 @@ class TokenSession:
                 "this token takes changes only from its security officer",
                 "give the SO PIN as well; of a PIV card that is the management key, in hexadecimal digits",
             )
+        writable = self._writable or (token.quirks.derives_writable and KeyRole.DATA in self._roles)
         version = await asyncio.to_thread(source.version)
         pin = await asyncio.to_thread(source.read)
         async with self._ledger.attempt(serial, version, source.description):
-            await ask(
-                "login",
-                slot=token.slot,
-                serial=serial,
-                pin=pin.reveal(),
-                writable=self._writable,
-                officer=officer,
-            )
+            try:
+                await ask(
+                    "login",
+                    slot=token.slot,
+                    serial=serial,
+                    pin=pin.reveal(),
+                    writable=writable,
+                    officer=officer,
+                )
+            except ModuleFault as fault:
+                if fault.name == "PinLocked" and token.quirks.lock_passes:
+                    raise _locked_out() from None
+                raise
 
     def _pin_of(self, role: KeyRole) -> KeyPin | None:
         if self._pins is None:
             return None
         return {KeyRole.IDENTITY: self._pins.identity, KeyRole.DATA: self._pins.data}.get(role)
+
+
+def _locked_out() -> TokenError:
+    """Not what the module said, but what it means: the PIN was not judged."""
+    return TokenError(
+        "pin-locked",
+        "the TPM is locked out after wrong PINs, and judges none for now",
+        "find out who tried them; it ends by itself in time, or with tpm2_dictionarylockout --clear-lockout",
+    )
 
 
 async def open_session(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pkcs11
-from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag, _pkcs11
+from pkcs11 import DEFAULT, KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, TokenFlag, _pkcs11
 
 from dongled.tokens.errors import TokenError
 from dongled.tokens.worker import cryptoki
@@ -16,6 +16,11 @@ from dongled.tokens.worker.curve import POINT_BYTES, is_point
 P256_PARAMETERS = bytes.fromhex("06082a8648ce3d030107")
 
 _SECRET_BYTES = 32
+
+_USES = (
+    Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.WRAP, Attribute.UNWRAP,
+    Attribute.SIGN, Attribute.VERIFY, Attribute.DERIVE,
+)  # fmt: skip
 
 # The bindings' stubs do not tell of it.
 _derive_key: Callable[..., Any] = vars(_pkcs11)["DeriveMixin"].derive_key
@@ -42,7 +47,7 @@ class Module:
 
     OPERATIONS: ClassVar[frozenset[str]] = frozenset(
         {
-            "tokens", "login", "logout", "keys", "certificates", "sign", "derive",
+            "tokens", "agrees", "login", "logout", "keys", "certificates", "sign", "derive",
             "generate", "store_certificate", "init_token", "init_pin",
         }
     )  # fmt: skip
@@ -84,6 +89,10 @@ class Module:
                 }
             )
         return found
+
+    def agrees(self, serial: str) -> bool:
+        """Does the token do ECDH at all? Its own word, as no module's version tells."""
+        return Mechanism.ECDH1_DERIVE in self._session(serial).token.slot.get_mechanisms()
 
     def login(self, slot: int, serial: str, pin: str, writable: bool, officer: bool) -> None:
         """Open a session and log in as user or security officer, with exactly one C_Login."""
@@ -166,15 +175,29 @@ class Module:
             secret.destroy()
 
     def generate(
-        self, serial: str, key: bytes, label: str, sign: bool, derive: bool, extractable_settable: bool
+        self,
+        serial: str,
+        key: bytes,
+        label: str,
+        sign: bool,
+        derive: bool,
+        extractable_settable: bool,
+        uses_settable: bool,
     ) -> None:
-        """Generate a key pair of P-256 on the token, its private half sensitive and never extractable."""
+        """Generate a key pair of P-256 on the token, its private half sensitive and never extractable.
+
+        What it may be used for is read back later, as are the rest of its attributes.
+        """
         capabilities = MechanismFlag(0)
         if sign:
             capabilities |= MechanismFlag.SIGN | MechanismFlag.VERIFY
         if derive:
             capabilities |= MechanismFlag.DERIVE
-        private = {Attribute.SENSITIVE: True}
+        unsaid = {} if uses_settable else dict.fromkeys(_USES, DEFAULT)
+        private = {**unsaid, Attribute.SENSITIVE: True}
+        if derive and not uses_settable:
+            # TPM 2.0 library, part 3, 14.5 (TPM2_ECDH_ZGen): the key has to be one for decryption.
+            private |= {Attribute.DERIVE: True, Attribute.DECRYPT: True}
         if extractable_settable:
             private[Attribute.EXTRACTABLE] = False
         parameters = self._session(serial).create_domain_parameters(
@@ -186,6 +209,7 @@ class Module:
             store=True,
             capabilities=capabilities,
             mechanism=Mechanism.EC_KEY_PAIR_GEN,
+            public_template=unsaid,
             private_template=private,
         )
 
