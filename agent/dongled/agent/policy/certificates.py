@@ -67,6 +67,7 @@ REASONS = (
     ("subjectAltName", "bad-san"),
     ("missing required extension", "missing-extension"),
     ("basicConstraints.cA must not be asserted", "leaf-is-ca"),
+    ("EE keyUsage must not assert keyCertSign", "leaf-is-ca"),
     ("basicConstraints.cA must be asserted", "issuer-not-ca"),
     ("keyUsage.keyCertSign must be asserted", "issuer-not-ca"),
     ("path length constraint violated", "path-too-long"),
