@@ -26,6 +26,7 @@ from dongled.agent.meetings.meeting import Meeting, Session
 from dongled.agent.meetings.meetings import Meetings
 from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Sinks, Streams
+from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Peer, Stream
@@ -92,6 +93,7 @@ class Daemon:
                 custody = self._custody = await self._open_custody(self._settings.token, stack)
             self._meetings = Meetings([self._meeting(meeting) for meeting in self._settings.meeting])
             await self._serve_control(stack)
+            await self._serve_metrics(stack)
             notifier = Notifier()
             notifier.tell(READY="1")
             for warning in settings_warnings(self._settings):
@@ -160,6 +162,19 @@ class Daemon:
         if socket is None:
             return
         server = ControlServer(socket, ControlInterface(self), control.group)
+        await server.start()
+        stack.push_async_callback(server.close)
+
+    async def _serve_metrics(self, stack: contextlib.AsyncExitStack) -> None:
+        listen = self._settings.metrics.listen
+        if listen is None or self._viewing is not None:
+            return
+        from prometheus_client import generate_latest
+
+        from dongled.agent.metrics.figures import registry_of
+
+        registry = registry_of(self.status)
+        server = MetricsServer(listen, lambda: generate_latest(registry), self._settings.control.group)
         await server.start()
         stack.push_async_callback(server.close)
 

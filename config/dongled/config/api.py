@@ -9,6 +9,7 @@ from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
 from dongled.config.schema.ice import IceSettings, TurnServer
 from dongled.config.schema.meeting import MeetingSettings, SfuSettings, SinkSettings
+from dongled.config.schema.metrics import MetricsSettings
 from dongled.config.schema.settings import Settings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
@@ -26,6 +27,7 @@ __all__ = [
     "KeyPin",
     "Loaded",
     "MeetingSettings",
+    "MetricsSettings",
     "Problem",
     "SecretSource",
     "Settings",

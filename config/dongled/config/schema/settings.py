@@ -9,6 +9,7 @@ from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
 from dongled.config.schema.ice import IceSettings
 from dongled.config.schema.meeting import MeetingSettings
+from dongled.config.schema.metrics import MetricsSettings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
 from dongled.config.schema.token import TokenSettings
@@ -24,6 +25,7 @@ class Settings(Section):
     enrolment: Annotated[EnrolmentSettings | None, Extra()] = None
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
+    metrics: MetricsSettings = MetricsSettings()
     ice: IceSettings = IceSettings()
     stream: tuple[StreamSettings, ...] = ()
     meeting: tuple[MeetingSettings, ...] = ()

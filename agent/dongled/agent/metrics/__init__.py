@@ -1,0 +1,1 @@
+"""Figures for Prometheus (``[metrics] listen``): what ``status`` shows, as numbers over time."""
