@@ -111,8 +111,8 @@ class BelievesAll:
     def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
         pass
 
-    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
-        pass
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> str:
+        return ""
 
 
 __all__ = ["BelievesAll", "Intruder", "Stream"]

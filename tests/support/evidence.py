@@ -5,4 +5,4 @@ from __future__ import annotations
 from dongled.agent.policy.api import Presented
 from dongled.agent.protocol.api import Evidence
 
-SHOWN = Presented("meeting", bytes(16), Evidence(), bytes(32))
+SHOWN = Presented("meeting", bytes(16), ("camera",), Evidence(), bytes(32))

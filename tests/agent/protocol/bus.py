@@ -79,6 +79,7 @@ class AllowAll:
     def __init__(self) -> None:
         self.deny: dict[str, set[str]] = {}
         self.undecided: set[str] = set()
+        self.thinking: set[str] = set()
         self.roles = {"moderator": {"viewer", "moderator"}}
         self.stapled: list[tuple[tuple[tuple[bytes, ...], ...], bytes]] = []
         self.presented: list[Presented] = []
@@ -111,10 +112,13 @@ class AllowAll:
     def staple(self, chains: Sequence[Sequence[bytes]], answers: Sequence[bytes]) -> None:
         self.stapled += [(tuple(map(tuple, chains)), answer) for answer in answers]
 
-    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> str:
         self.presented.append(presented)
+        if identity.subject in self.thinking:
+            raise PolicyUndecided("pending", f"somebody thinks about {identity.subject}")
         self._judge("view", identity.subject)
         self._judge(f"view-{stream}", identity.subject)
+        return "nobody forbade it"
 
 
 @dataclass(frozen=True)

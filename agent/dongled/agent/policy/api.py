@@ -44,7 +44,7 @@ class CheckedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What came with a request: in which meeting, of which session (16 bytes), and the evidence, unverified.
+    """What came with a request: meeting, session (16 bytes), streams of mine, and the evidence, unverified.
 
     ``challenge`` (32 bytes) is fresh, of this request alone: what a FIDO2 assertion must answer. The same is
     shown again as long as the request's grant is judged again.
@@ -52,6 +52,7 @@ class Presented:
 
     meeting: str
     session: bytes
+    streams: tuple[str, ...]
     evidence: Evidence
     challenge: bytes
 
@@ -59,8 +60,11 @@ class Presented:
 class EvidenceCheck(Protocol):
     """Requires some kind of evidence, or makes sure that what is shown holds. One kind, one file."""
 
-    def check(self, identity: CheckedCertificate, presented: Presented) -> None:
-        """Asked about each request, and again whenever its keys are renewed. Raises PolicyRefused."""
+    def check(self, identity: CheckedCertificate, presented: Presented) -> Sequence[str]:
+        """Words for what was verified (``user-present``), none where nothing was shown nor required.
+
+        Asked about each request, and again whenever its keys are renewed. Raises PolicyRefused.
+        """
 
 
 class Policy(Protocol):
@@ -84,5 +88,5 @@ class Policy(Protocol):
         What does not hold is refused, and what holds is learned nevertheless.
         """
 
-    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
-        """May this terminal have the key of my stream, now?"""
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> str:
+        """May this terminal have the key of my stream, now? Returns on what grounds, for the operator."""

@@ -168,13 +168,14 @@ class CertificatePolicy:
         _require_role(identity, Role.PUBLISHER)
         self._publishers.check(identity.terminal)
 
-    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> None:
-        """May this terminal have the key of my stream, now? Raises PolicyRefused."""
+    def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> str:
+        """May this terminal have the key of my stream, now? Returns on what grounds. Raises PolicyRefused."""
         self._require_current(identity)
         _require_role(identity, Role.VIEWER)
         self._viewers.check(identity.terminal)
         for evidence in self._evidence:
             evidence.check(identity, presented)
+        return "on the list of viewers"
 
     def _require_current(self, identity: CheckedCertificate) -> None:
         # The certificate was checked when it was announced; it may have run out or been revoked since.

@@ -225,6 +225,31 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict on a peer's request for streams of mine, or on the keys that it holds.
+
+    ``verdict``: ``granted``, ``held`` (undecided), ``refused`` or ``withdrawn`` (what was granted).
+    ``reason`` is a refusal's name, empty for a grant; ``detail`` is the policy's why, for operators.
+    """
+
+    verdict: str
+    peer: Peer
+    streams: tuple[str, ...]
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """An announcement was refused. Unverified: ``terminal``, what it claims; ``source``, the bus's word."""
+
+    terminal: str
+    source: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """Something is wrong with the meeting itself: a split roster, a doubled certificate."""
 
@@ -247,5 +272,7 @@ Effect = (
     | PeerLeft
     | Expelled
     | Refused
+    | Judged
+    | TurnedAway
     | Alarm
 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from dongled.agent.policy.api import CheckedCertificate, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import limits
-from dongled.agent.protocol.api import Peer, PeerChanged, PeerJoined
+from dongled.agent.protocol.api import Peer, PeerChanged, PeerJoined, TurnedAway
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.messages import Announce, Welcome
@@ -117,14 +117,14 @@ class Introductions:
         except PolicyUndecided:
             raise
         except PolicyRefused as error:
-            self._state.turn_away(announce.session, claimed(signed, announce).announcement, error.reason)
+            self._turn_away(signed, announce, source, error)
             if known is not None:
                 self.judge_again(known, now)
             raise
         try:
             self._state.check_expelled(peer.terminal, now)
         except Refusal as error:
-            self._state.turn_away(announce.session, claimed(signed, announce).announcement, error.reason)
+            self._turn_away(signed, announce, source, error)
             raise
         may_publish = self._may_publish(identity, peer, source)
         if known is None:
@@ -166,6 +166,13 @@ class Introductions:
             self._evict(remote, "refused", now)
         else:
             self._admitted(remote, may_publish, now)
+
+    def _turn_away(
+        self, signed: Signed, announce: Announce, source: str, error: Refusal | PolicyRefused
+    ) -> None:
+        self._state.turn_away(announce.session, claimed(signed, announce).announcement, error.reason)
+        detail = error.detail if isinstance(error, Refusal) else str(error)
+        self._state.effects.append(TurnedAway(announce.terminal, source, error.reason, detail))
 
     def _may_publish(self, identity: CheckedCertificate, peer: Peer, source: str) -> bool:
         if not peer.streams:

@@ -49,6 +49,13 @@ RETIRE = 2.0
 REKEYS_KEPT = 16
 ANSWER_AGAIN = 0.4
 
+# Requests that await a verdict: sessions, how long each is kept, how often it is judged again. Who asked
+# asks anew before its request is dropped.
+HELD_REQUESTS = 32
+HELD_REQUEST = 90.0
+JUDGE_AGAIN = 1.0
+PENDING_PAUSE = 60.0
+
 # Subscribing
 ASK_AGAIN = 2.0
 RETRY_FIRST = 0.6

@@ -324,7 +324,7 @@ class Refuse:
         read = Reader("refuse")
         v = read.map(payload, {"nonce", "reason"})
         reason = read.text(v["reason"], "reason", 32)
-        if reason not in ("policy", "unknown-stream", "full"):
+        if reason not in ("policy", "unknown-stream", "full", "pending"):
             raise read.fail("reason")
         return Refuse(read.octets(v["nonce"], "nonce", limits.NONCE), reason)
 

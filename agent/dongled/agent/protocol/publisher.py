@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from dongled.agent.policy.api import PolicyRefused, Presented
+from dongled.agent.policy.api import PolicyRefused, PolicyUndecided, Presented
 from dongled.agent.protocol import evidence, limits, sealing
-from dongled.agent.protocol.api import SealWith, StopSealing, Stream
+from dongled.agent.protocol.api import Judged, SealWith, StopSealing, Stream
 from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.held import Asking, HeldRequests
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
     Grant,
@@ -48,20 +49,18 @@ class Holder:
     request: bytes
     grant: bytes = field(repr=False)
     key_seq: int
+    why: str
     answered_at: float
     announcement: bytes
     """Hash of the announcement of mine under which the link was granted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """A request that passed every check and waits for the next generation."""
+class Allowed:
+    """What the policy lets somebody have, and on what grounds."""
 
     streams: frozenset[str]
-    epoch: RemoteEpoch
-    presented: Presented
-    request: bytes
-    nonce: bytes
+    why: str
 
 
 @dataclass(slots=True)
@@ -81,6 +80,7 @@ class Publisher:
         self.key_seq = 0
         self.holders: dict[bytes, Holder] = {}
         self._asking: dict[bytes, Asking] = {}
+        self._held = HeldRequests()
         self._kid = 0
         self._keys: dict[str, GrantedKey] = {}
         self._positions: dict[str, Position] = {}
@@ -124,22 +124,27 @@ class Publisher:
     def removed(self, session: bytes, now: float) -> None:
         """A terminal left: what it holds must open nothing for longer than it takes to tell the others."""
         self._asking.pop(session, None)
+        self._held.drop(session)
         if self.holders.pop(session, None) is not None:
             self._schedule(now)
 
     def next_tick(self) -> float:
-        return min((at for at in (self._rotate_at, self._switch_at) if at is not None), default=float("inf"))
+        times = [at for at in (self._rotate_at, self._switch_at) if at is not None]
+        return min([*times, self._held.next_tick()])
 
     def tick(self, now: float) -> None:
         if self._switch_at is not None and now >= self._switch_at:
             self._switch()
         if self._rotate_at is not None and now >= self._rotate_at:
             self._rotate(now)
+        if now >= self._held.next_tick():
+            self._judge_held(now)
 
     def forget(self) -> None:
         """Drop every key."""
         self.holders.clear()
         self._asking.clear()
+        self._held.clear()
         self._keys.clear()
         self._positions.clear()
         self._rekeys.clear()
@@ -156,7 +161,8 @@ class Publisher:
         3. work done twice for one request, and a request from earlier in the session;
         4. an echo that was recorded, and a grant to somebody who is no longer there;
         5. asking for what is not published;
-        6. a key for somebody whom the policy, asked now and shown the evidence, does not allow.
+        6. a key for somebody whom the policy, asked now and shown the evidence, does not allow. What it
+           cannot tell yet is kept and asked again.
 
         Raises Refusal or PolicyRefused.
         """
@@ -174,6 +180,9 @@ class Publisher:
         asking = self._asking.get(remote.session)
         if asking is not None and asking.request == digest:
             return None
+        held = self._held.get(remote.session)
+        if held is not None and held.request == digest:
+            return self._refuse(epoch, held.nonce, digest, "pending")
         inner = Request.parse(own.sealing.open(outer.sealed, ctx))
         last = remote.requests.get(epoch.party.epoch, 0)
         if inner.counter <= last:
@@ -190,22 +199,70 @@ class Publisher:
             raise Refusal("unknown-stream", ", ".join(inner.streams)[:100])
         # 6.
         challenge = evidence.challenge(ctx, inner.echo)
-        presented = Presented(self._state.meeting, remote.session, inner.evidence, challenge)
-        self._staple(remote, epoch, inner.evidence.ocsp)
+        shown = inner.evidence
+        presented = Presented(self._state.meeting, remote.session, tuple(sorted(wanted)), shown, challenge)
+        self._staple(remote, epoch, shown.ocsp)
+        ask = Asking(wanted, epoch, presented, digest, inner.nonce, inner.key_seq)
         try:
             allowed = self._allowed(remote, epoch, wanted, presented)
-        except (Refusal, PolicyRefused):
-            self._refuse(epoch, inner.nonce, digest, "policy")
-            raise
-        ask = Asking(allowed, epoch, presented, digest, inner.nonce)
-        if holder is None or not allowed <= holder.streams:
+        except PolicyUndecided as error:
+            return self._hold(remote, ask, error, now)
+        except (Refusal, PolicyRefused) as error:
+            self._turn_down(remote, ask, error)
+            return None
+        self._held.drop(remote.session)
+        return self._let_in(remote, ask, allowed, now)
+
+    def _let_in(self, remote: Remote, ask: Asking, allowed: Allowed, now: float) -> None:
+        """Who holds nothing of it yet gets the next generation; who lacks a link or rekeys gets those."""
+        holder = self.holders.get(remote.session)
+        if holder is None or not allowed.streams <= holder.streams:
             self._asking[remote.session] = ask
             return self._schedule(now)
         old_link = holder.announcement != self._state.me.digest
-        lacks_rekeys = holder.key_seq <= inner.key_seq < self.key_seq
-        if not old_link and lacks_rekeys and self._resend(inner.key_seq, now):
+        lacks_rekeys = holder.key_seq <= ask.key_seq < self.key_seq
+        if not old_link and lacks_rekeys and self._resend(ask.key_seq, now):
             return None
-        return self._grant(remote, ask, now)
+        return self._grant(remote, ask, allowed, now)
+
+    def _hold(self, remote: Remote, ask: Asking, error: PolicyUndecided, now: float) -> None:
+        waited = self._held.get(remote.session) is not None
+        if not self._held.hold(remote.session, ask, now):
+            self._refuse(ask.epoch, ask.nonce, ask.request, "full")
+            raise Refusal("requests-full", f"{limits.HELD_REQUESTS} requests await a verdict")
+        self._refuse(ask.epoch, ask.nonce, ask.request, "pending")
+        if not waited:
+            self._judged("held", remote, ask.streams, error)
+
+    def _turn_down(self, remote: Remote, ask: Asking, error: Refusal | PolicyRefused) -> None:
+        self._held.drop(remote.session)
+        self._refuse(ask.epoch, ask.nonce, ask.request, "policy")
+        self._judged("refused", remote, ask.streams, error)
+
+    def _judged(
+        self, verdict: str, remote: Remote, streams: Iterable[str], error: Refusal | PolicyRefused
+    ) -> None:
+        self._state.refused(error, remote.source, remote.session)
+        detail = error.detail if isinstance(error, Refusal) else str(error)
+        judged = Judged(verdict, remote.peer, tuple(sorted(streams)), error.reason, detail)
+        self._state.effects.append(judged)
+
+    def _judge_held(self, now: float) -> None:
+        for session, ask in self._held.current(now):
+            remote = self._state.remotes.get(session)
+            announcement = ask.epoch.party.announcement
+            if remote is None or not remote.live(now) or remote.epoch_of(announcement, now) is None:
+                self._held.drop(session)
+                continue
+            try:
+                allowed = self._allowed(remote, ask.epoch, ask.streams, ask.presented)
+            except PolicyUndecided:
+                continue
+            except (Refusal, PolicyRefused) as error:
+                self._turn_down(remote, ask, error)
+            else:
+                self._held.drop(session)
+                self._let_in(remote, ask, allowed, now)
 
     def _staple(self, remote: Remote, epoch: RemoteEpoch, answers: Sequence[bytes]) -> None:
         # What does not hold is as good as nothing: the policy decides by what it knows.
@@ -216,19 +273,18 @@ class Publisher:
 
     def _allowed(
         self, remote: Remote, epoch: RemoteEpoch, wanted: frozenset[str], presented: Presented
-    ) -> frozenset[str]:
+    ) -> Allowed:
         identity = authorise(self._state.policy, remote.chain, epoch.announce, remote.peer.leaf)
-        allowed = set()
-        last: PolicyRefused | None = None
+        allowed: dict[str, str] = {}
+        errors: list[PolicyRefused] = []
         for stream in sorted(wanted):
             try:
-                self._state.policy.may_view(identity, stream, presented)
-                allowed.add(stream)
+                allowed[stream] = self._state.policy.may_view(identity, stream, presented)
             except PolicyRefused as error:
-                last = error
-        if last is not None and not allowed:
-            raise last
-        return frozenset(allowed)
+                errors.append(error)
+        if not allowed:
+            raise next((error for error in errors if isinstance(error, PolicyUndecided)), errors[-1])
+        return Allowed(frozenset(allowed), "; ".join(sorted(set(allowed.values()))))
 
     def _answer_again(self, remote: Remote, holder: Holder, now: float) -> None:
         # The grant or a rekey was lost: the same bytes again, so that both ends keep one link.
@@ -281,17 +337,18 @@ class Publisher:
             self._switch()
 
     def rejudge(self, now: float) -> None:
-        """Make fresh keys at once if somebody who holds them may not any more (P6)."""
+        """Make fresh keys at once if somebody who holds them may not any more (P6), and see who waits."""
         if not all(self._may_keep(session, holder) for session, holder in self.holders.items()):
             self._schedule(now)
+        self._judge_held(now)
 
     def _may_keep(self, session: bytes, holder: Holder) -> bool:
         remote = self._state.remotes.get(session)
         try:
-            return (
-                remote is not None
-                and self._allowed(remote, holder.epoch, holder.streams, holder.presented) == holder.streams
-            )
+            if remote is None:
+                return False
+            allowed = self._allowed(remote, holder.epoch, holder.streams, holder.presented)
+            return allowed.streams == holder.streams
         except (Refusal, PolicyRefused):
             return False
 
@@ -301,9 +358,11 @@ class Publisher:
             try:
                 if remote is None or not remote.live(now):
                     raise Refusal("not-live", "it was gone when the next keys were sealed")
-                holder.streams = self._allowed(remote, holder.epoch, holder.streams, holder.presented)
+                allowed = self._allowed(remote, holder.epoch, holder.streams, holder.presented)
+                holder.streams = allowed.streams
             except (Refusal, PolicyRefused) as error:
-                self._state.refused(error, remote.source if remote else "", session)
+                if remote is not None:
+                    self._judged("withdrawn", remote, holder.streams, error)
                 del self.holders[session]
 
     def _admit(self, session: bytes, ask: Asking, now: float) -> None:
@@ -314,11 +373,13 @@ class Publisher:
             if not remote.live(now):
                 raise Refusal("not-live", "it was gone when its grant was to be sealed")
             allowed = self._allowed(remote, ask.epoch, ask.streams, ask.presented)
-        except (Refusal, PolicyRefused) as error:
-            self._state.refused(error, remote.source, session)
-            self._refuse(ask.epoch, ask.nonce, ask.request, "policy")
+        except PolicyUndecided as error:
+            self._hold(remote, ask, error, now)
             return
-        self._grant(remote, replace(ask, streams=allowed), now)
+        except (Refusal, PolicyRefused) as error:
+            self._turn_down(remote, ask, error)
+            return
+        self._grant(remote, ask, allowed, now)
 
     def _fresh_generation(self) -> None:
         self.key_seq += 1
@@ -343,11 +404,11 @@ class Publisher:
             else:
                 self._state.effects.append(StopSealing(key.stream))
 
-    def _grant(self, remote: Remote, ask: Asking, now: float) -> None:
+    def _grant(self, remote: Remote, ask: Asking, allowed: Allowed, now: float) -> None:
         me, secret = self._state.me, self._state.random(32)
         ctx = me.context("grant", ask.epoch.party, ask.request)
         keys = Keys(
-            tuple(self._keys[stream] for stream in sorted(ask.streams)),
+            tuple(self._keys[stream] for stream in sorted(allowed.streams)),
             secret,
             self.key_seq,
             roster_hash(self._state, now),
@@ -356,14 +417,19 @@ class Publisher:
         sealed = sealing.seal_twice(ask.epoch.sealing, ask.epoch.data, keys.encode(), ctx)
         payload = Grant(ask.epoch.party.announcement, ask.nonce, sealed).encode()
         message, _ = me.sign("grant", payload, ctx)
+        before = self.holders.get(remote.session)
+        if before is None or (before.streams, before.why) != (allowed.streams, allowed.why):
+            streams = tuple(sorted(allowed.streams))
+            self._state.effects.append(Judged("granted", remote.peer, streams, "", allowed.why))
         self.holders[remote.session] = Holder(
             Link.begin(ctx, secret),
-            ask.streams,
+            allowed.streams,
             ask.epoch,
             ask.presented,
             ask.request,
             message,
             self.key_seq,
+            allowed.why,
             now,
             me.digest,
         )

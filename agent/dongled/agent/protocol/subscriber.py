@@ -23,7 +23,6 @@ from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, NewKey, Refuse, Rekey, Request, Sealed
-from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.publisher import key_aad, link_aad
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, RemoteEpoch
@@ -33,13 +32,19 @@ from dongled.media.keyring import commit_base_key
 
 @dataclass(slots=True)
 class Asked:
-    """The outstanding request to one publisher."""
+    """The outstanding request to one publisher.
+
+    ``own`` is the hash of my announcement that it was made under; ``pending``: the publisher has it, and
+    cannot tell yet.
+    """
 
     message: bytes
     digest: bytes
     nonce: bytes
     sent_at: float
     again_at: float
+    own: bytes
+    pending: bool = False
     tries: int = 1
     operation: int | None = None
 
@@ -48,11 +53,12 @@ class Asked:
 class Gathering:
     """A request that is due, and waits for what there is to show with it.
 
-    ``own`` and ``epoch`` are whose keys it will be signed and sealed with, ``echo`` the publisher's nonce.
+    ``own`` (my announcement's hash) and ``epoch`` say whose keys it is signed and sealed with, ``echo`` is
+    the publisher's nonce.
     """
 
     operation: int
-    own: OwnEpoch
+    own: bytes
     epoch: RemoteEpoch
     echo: bytes
     until: float
@@ -204,7 +210,10 @@ class Subscriber:
             if feed.gathering is not None and not self._holds(feed, feed.gathering, now):
                 self._give_up(feed)
             asked = feed.asked
-            if asked is not None and asked.again_at <= now:
+            if asked is not None and asked.pending and asked.own != self._state.me.digest:
+                # A grant would be sealed to keys that I am about to erase.
+                self._abandon(feed)
+            elif asked is not None and asked.again_at <= now:
                 self._ask_again(feed, asked, now)
             self._maybe_ask(feed, now)
 
@@ -219,7 +228,7 @@ class Subscriber:
             return
         me, remote, operation = self._state.me, feed.remote, self._state.operation()
         until = remote.nonce_at + limits.ECHO_USABLE
-        feed.gathering = Gathering(operation, me, remote.epoch, remote.nonce, until)
+        feed.gathering = Gathering(operation, me.digest, remote.epoch, remote.nonce, until)
         challenge = evidence.challenge(me.context("request", remote.epoch.party), remote.nonce)
         self._state.effects.append(EvidenceWanted(operation, remote.peer, tuple(feed.streams), challenge))
 
@@ -236,7 +245,7 @@ class Subscriber:
                 return
 
     def _holds(self, feed: Feed, gathering: Gathering, now: float) -> bool:
-        same = gathering.own is self._state.own and gathering.epoch is feed.remote.epoch
+        same = gathering.own == self._state.me.digest and gathering.epoch is feed.remote.epoch
         return same and now < gathering.until
 
     def _give_up(self, feed: Feed) -> None:
@@ -249,7 +258,7 @@ class Subscriber:
         if why is not None:
             self._state.refused(Refusal("evidence-unfit", f"{why}: it is asked without"), "")
             shown = Evidence()
-        me, epoch = gathering.own, gathering.epoch
+        me, epoch = self._state.me, gathering.epoch
         nonce = self._state.random(limits.NONCE)
         self._requests += 1
         held = feed.key_seq if feed.link else 0
@@ -257,7 +266,7 @@ class Subscriber:
         ctx = me.context("request", epoch.party)
         sealed = sealing.seal(epoch.sealing, inner.encode(), ctx)
         message, digest = me.sign("request", Sealed(epoch.party.announcement, sealed).encode(), ctx)
-        feed.asked = Asked(message, digest, nonce, now, now + self._backoff(1))
+        feed.asked = Asked(message, digest, nonce, now, now + self._backoff(1), me.digest)
         feed.ask_at = now + limits.ASK_AGAIN
         self._state.broadcast("request", message)
 
@@ -291,6 +300,10 @@ class Subscriber:
         inner = Refuse.parse(own.sealing.open(outer.sealed, ctx))
         if inner.nonce != asked.nonce:
             raise Refusal("nonce-not-outstanding", "a refuse of another request")
+        if inner.reason == "pending":
+            feed.refused, asked.pending = inner.reason, True
+            asked.again_at = now + limits.PENDING_PAUSE
+            raise Refusal("pending", f"{remote.peer.subject} cannot tell yet")
         feed.asked, feed.refused = None, inner.reason
         feed.missing, feed.ask_at = True, now + limits.REFUSED_PAUSE
         raise Refusal("refused-by-peer", f"{remote.peer.subject}: {inner.reason}")
