@@ -15,6 +15,7 @@ NOT_FOUND = 0x6A82
 WRONG_P1P2 = 0x6A86
 NO_REFERENCE = 0x6A88
 NO_INSTRUCTION = 0x6D00
+STILL_BUSY = 0x9100
 
 _CHAINED = 0x10
 _SELECT, _GET_RESPONSE = 0xA4, 0xC0
@@ -28,6 +29,14 @@ class Refused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"{status:04X}")
         self.status = status
+
+
+class StillBusy(Exception):
+    """An applet has not finished; ``data`` says what it waits for (CTAP 2.1, 11.3.7.1)."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class Applet(Protocol):
         """Another application was selected, or the card was reset: forget who was authenticated."""
 
     def process(self, command: Command) -> bytes:
-        """The answer's data. Raises Refused or MalformedTlv."""
+        """The answer's data. Raises Refused, StillBusy or MalformedTlv."""
 
 
 class Card:
@@ -120,7 +129,10 @@ class Card:
             return self._answer(self._select(whole.data), whole.expected)
         if self._current is None:
             raise Refused(NO_INSTRUCTION)
-        return self._answer(self._current.process(whole), whole.expected)
+        try:
+            return self._answer(self._current.process(whole), whole.expected)
+        except StillBusy as busy:
+            return busy.data + STILL_BUSY.to_bytes(2, "big")
 
     def _select(self, name: bytes) -> bytes:
         for applet in self.applets:
