@@ -43,7 +43,7 @@ def test_program_and_user_are_put_everywhere(tmp_path: Path) -> None:
     told = everything(tmp_path)
     unit = told["etc/systemd/system/dongled@.service"]
     assert "ExecStart=/opt/terminal/bin/dongled run --instance %i\nUser=camera\nGroup=camera\n" in unit
-    assert "d /run/dongled 0750 camera camera -" in told["etc/tmpfiles.d/dongled.conf"]
+    assert "d /run/dongled 0755 camera camera -" in told["etc/tmpfiles.d/dongled.conf"]
     assert "d /etc/dongled 0750 root camera -" in told["etc/tmpfiles.d/dongled.conf"]
     assert 'GROUP="camera"' in told["etc/udev/rules.d/70-dongled.rules"]
     assert 'subject.user == "camera"' in told["etc/polkit-1/rules.d/70-dongled.rules"]

@@ -161,7 +161,7 @@ class Daemon:
         socket = self._viewing.socket if self._viewing else control.socket
         if socket is None:
             return
-        server = ControlServer(socket, ControlInterface(self), control.group)
+        server = ControlServer(socket, ControlInterface(self), control.group, control.operators)
         await server.start()
         stack.push_async_callback(server.close)
 

@@ -14,6 +14,9 @@ class OwnedTasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = failed
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)

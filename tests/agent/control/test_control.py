@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import grp
 import json
 import os
-import pwd
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from dongled.agent.control import server as server_module
-from dongled.agent.control.client import expel, fetch_status
+from dongled.agent.control.client import expel, fetch_status, watch_status
 from dongled.agent.control.interface import ControlInterface
-from dongled.agent.control.server import ControlServer, may_call
+from dongled.agent.control.server import ControlServer
 from dongled.agent.errors import AgentError
 from support.controlled import ControlledDouble
-
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -50,41 +48,37 @@ async def test_only_the_owner_may_open_it(control: Path) -> None:
     assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
 
 
-async def test_the_interface_describes_itself(control: Path) -> None:
-    """By hand, as varlinkctl would ask (https://varlink.org/Service)."""
-    reader, writer = await asyncio.open_unix_connection(control)
-    call = {
-        "method": "org.varlink.service.GetInterfaceDescription",
-        "parameters": {"interface": "io.dongled.Control"},
-    }
-    writer.write(json.dumps(call).encode() + b"\0")
-    answer = json.loads((await reader.readuntil(b"\0"))[:-1])
-    writer.close()
-    assert "method Status() -> (status: DaemonStatus)" in answer["parameters"]["description"]
+async def test_a_client_that_was_not_written_here_reads_the_interface_and_calls_it(control: Path) -> None:
+    """By the reference implementation, https://github.com/varlink/python."""
+    program = """
+import json, sys, varlink
+with varlink.Client.new_with_address("unix:" + sys.argv[1]) as client:
+    print(json.dumps(sorted(client.get_interfaces())))
+    with client.open("io.dongled.Control") as daemon:
+        print(json.dumps([daemon.Status()["status"]["name"], daemon.Expel("viewer", "noise")["meetings"]]))
+        try:
+            daemon.Expel("nobody", "")
+        except varlink.VarlinkError as error:
+            print(json.dumps([error.error(), error.parameters()["reason"]]))
+        watching = daemon.Watch(0.2, _more=True)
+        print(json.dumps([next(watching)["status"]["name"] for _ in range(3)]))
+"""
+    client = [sys.executable, "-c", program, str(control)]
+    output = await asyncio.to_thread(subprocess.check_output, client, timeout=60)
+    assert [json.loads(line) for line in output.splitlines()] == [
+        ["io.dongled.Control", "org.varlink.service"],
+        ["camera", ["demo: noise"]],
+        ["io.dongled.Control.Failed", "no-such-peer"],
+        ["camera"] * 3,
+    ]
 
 
-async def test_who_may_not_call_is_told_so(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "may_call", lambda uid, gid, group: False)
+async def test_the_status_is_watched_until_one_hangs_up(control: Path) -> None:
+    async with aclosing(watch_status(control, 0.2)) as watching:
+        assert [(await anext(watching)).name for _ in range(3)] == ["camera"] * 3
     with pytest.raises(AgentError) as refused:
-        await fetch_status(control)
-    assert refused.value.reason == "not-permitted"
-
-
-def test_root_and_the_own_user_may_and_others_not() -> None:
-    assert may_call(0, 0, None)
-    assert may_call(os.geteuid(), NOBODY, None)
-    assert not may_call(NOBODY, NOBODY, None)
-    assert not may_call(NOBODY, NOBODY, "no-such-group")
-
-
-def test_a_group_may_by_primary_and_by_supplementary_membership(monkeypatch: pytest.MonkeyPatch) -> None:
-    operators = grp.struct_group(("operators", "x", 4711, ["olga"]))
-    olga = pwd.struct_passwd(("olga", "x", 1234, 100, "", "/", "/bin/sh"))
-    monkeypatch.setattr(grp, "getgrnam", {"operators": operators}.__getitem__)
-    monkeypatch.setattr(pwd, "getpwuid", {1234: olga}.__getitem__)
-    assert may_call(4321, 4711, "operators")
-    assert may_call(1234, 100, "operators")
-    assert not may_call(4321, 100, "operators")
+        await anext(watch_status(control, 0.01))
+    assert refused.value.reason == "interval"
 
 
 async def test_what_a_dead_daemon_left_is_replaced(tmp_path: Path) -> None:
@@ -114,7 +108,8 @@ async def test_a_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\0", b"{}\0", b"[1]\0", b'{"method": 7}\0', b"\xff\xfe\0", b"x" * 100_000]
+    "garbage",
+    [b"\0", b"{}\0", b"[1]\0", b'{"method": 7}\0', b"\xff\xfe\0", b"x" * 100_000, b"[" * 50_000 + b"\0"],
 )
 async def test_garbage_hurts_nobody_else(control: Path, garbage: bytes) -> None:
     _, writer = await asyncio.open_unix_connection(control)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +19,56 @@ TIMEOUT = 5.0
 
 async def fetch_status(path: Path) -> DaemonStatus:
     """The daemon's status. Raises AgentError: ``not-running``, ``not-permitted`` or ``no-answer``."""
-    status: DaemonStatus = (await _ask(path, lambda daemon: daemon.Status()))["status"]
-    return status
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        status: DaemonStatus = (await daemon.Status())["status"]
+        return status
+
+
+async def watch_status(path: Path, every: float) -> AsyncGenerator[DaemonStatus, None]:
+    """The daemon's status now and every so many seconds. Raises AgentError, when the daemon stops too."""
+    async with talk(path) as daemon:
+        answers = daemon.Watch(every=every)
+        while True:
+            async with asyncio.timeout(TIMEOUT + every):
+                yield (await anext(answers))["status"]
 
 
 async def expel(path: Path, peer: str, reason: str) -> list[str]:
     """Have the daemon expel a peer; the meetings' names. Raises AgentError: also what the daemon says."""
-    meetings: list[str] = (await _ask(path, lambda daemon: daemon.Expel(peer=peer, reason=reason)))[
-        "meetings"
-    ]
-    return meetings
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        meetings: list[str] = (await daemon.Expel(peer=peer, reason=reason))["meetings"]
+        return meetings
 
 
-async def _ask(path: Path, what: Callable[[Any], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+@asynccontextmanager
+async def talk(path: Path) -> AsyncIterator[Any]:
+    """A proxy of the daemon's ``ControlInterface``. What fails inside is raised as AgentError."""
     try:
-        async with asyncio.timeout(TIMEOUT):
-            transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, path)
-            try:
-                return await what(protocol.make_proxy(ControlInterface))
-            finally:
-                transport.close()
+        transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, path)
+        try:
+            yield protocol.make_proxy(ControlInterface)
+        finally:
+            transport.close()
+    except Failed as error:
+        told = error.paramstojson()
+        raise AgentError(str(told["reason"]), str(told["text"]), str(told["hint"])) from None
+    except VarlinkErrorReply as error:
+        raise AgentError(
+            "not-permitted",
+            f"The daemon refused: {error.name}.",
+            "Join the group that [control] operators, or for questions alone [control] group, names.",
+        ) from None
     except PermissionError:
         raise AgentError(
             "not-permitted",
             f"You may not open {path}.",
-            "Join the group that [control] group names, or use sudo.",
+            "Join the group that [control] operators or group names, or use sudo.",
         ) from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise AgentError(
             "not-running",
             f"No daemon answers on {path}.",
             "Start it with 'dongled run', or name its socket with --socket or its file with --config.",
-        ) from None
-    except VarlinkErrorReply as error:
-        if error.name == Failed.name:
-            told = error.paramstojson()
-            raise AgentError(str(told["reason"]), str(told["text"]), str(told["hint"])) from None
-        raise AgentError(
-            "not-permitted",
-            f"The daemon refused: {error.name}.",
-            "Join the group that [control] group names.",
         ) from None
     except (TimeoutError, ConnectionError) as error:
         raise AgentError(

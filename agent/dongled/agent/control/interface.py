@@ -2,6 +2,9 @@
 
 # No `from __future__ import annotations`: Varlink's types are read off the annotations at run time.
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
@@ -29,8 +32,18 @@ class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
         hint: str
 
 
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
+    except AgentError as error:
+        raise Failed(reason=error.reason, text=str(error), hint=error.hint) from None
+
+
 class ControlInterface(VarlinkInterface, name=NAME):
-    """Watches a running daemon, and acts through it."""
+    """Watches a running daemon, and acts through it. Who may call what: ``dongled.agent.control.access``."""
+
+    errors = (Failed,)
 
     def __init__(self, daemon: Controlled) -> None:
         self._daemon = daemon
@@ -40,10 +53,18 @@ class ControlInterface(VarlinkInterface, name=NAME):
         """The token, the meetings, their peers and streams, and what was refused."""
         return self._daemon.status()
 
+    @varlinkmethod(return_parameter="status", delay_generator=False)
+    async def Watch(self, every: float) -> AsyncIterator[DaemonStatus]:
+        """What Status says, now and again after so many seconds (0.2 to 3600), until hung up."""
+        with _failures_told():
+            if not 0.2 <= every <= 3600:
+                raise AgentError("interval", f"{every} s is no interval.", "Give 0.2 to 3600 seconds.")
+        while True:
+            yield self._daemon.status()
+            await asyncio.sleep(every)
+
     @varlinkmethod(return_parameter="meetings")
     def Expel(self, peer: str, reason: str) -> list[str]:
         """As a moderator, expel a peer; returns the names of the meetings. Replies ``Failed``."""
-        try:
+        with _failures_told():
             return self._daemon.expel(peer, reason)
-        except AgentError as error:
-            raise Failed(reason=error.reason, text=str(error), hint=error.hint) from None

@@ -6,79 +6,60 @@ import asyncio
 import contextlib
 import errno
 import grp
+import logging
 import os
-import pwd
 import socket
 import stat
-import struct
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
-from asyncvarlink import (
-    FileDescriptorArray,
-    VarlinkInterfaceRegistry,
-    VarlinkInterfaceServerProtocol,
-    VarlinkMethodCall,
-    VarlinkTransport,
-)
-from asyncvarlink.serviceinterface import PermissionDenied, VarlinkServiceInterface
+from asyncvarlink import VarlinkInterfaceRegistry, VarlinkTransport
+from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
+from dongled.agent.control.access import Access, Rules, caller_of
+from dongled.agent.control.connection import Connection
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.errors import AgentError
+from dongled.agent.tasks import OwnedTasks
+
+log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 32
+# So that no user, and nobody who is refused, keeps the others from being served.
+MAX_CLIENTS_OF_ONE = 8
+MAX_REFUSED = 8
+REFUSE_SECONDS = 2.0
+ACCEPT_AGAIN = 1.0
 
-
-def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """User and group id of the process at the other end (SO_PEERCRED, unix(7))."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, uid, gid = cast(tuple[int, int, int], struct.unpack("3i", credentials))
-    return uid, gid
-
-
-def may_call(uid: int, gid: int, group: str | None) -> bool:
-    """Root, this process's own user and the members of ``group`` may; a supplementary group counts."""
-    if uid in (0, os.geteuid()):
-        return True
-    if group is None:
-        return False
-    try:
-        members = grp.getgrnam(group)
-        return gid == members.gr_gid or pwd.getpwuid(uid).pw_name in members.gr_mem
-    except KeyError:
-        return False
-
-
-class RefusingProtocol(VarlinkInterfaceServerProtocol):
-    """Answers every call of somebody who may not call."""
-
-    def call_received(
-        self, call: VarlinkMethodCall, fds: FileDescriptorArray | None
-    ) -> asyncio.Future[None] | None:
-        raise PermissionDenied()
+# https://varlink.org/Service#errors
+DENIED = b'{"error":"org.varlink.service.PermissionDenied"}\0'
 
 
 class ControlServer:
-    """The control socket at ``path``, for whom ``may_call`` lets in."""
+    """The control socket at ``path``. Members of the group ``operators`` may act, of ``group`` only read."""
 
-    def __init__(self, path: Path, interface: ControlInterface, group: str | None = None) -> None:
+    def __init__(
+        self, path: Path, interface: ControlInterface, group: str | None = None, operators: str | None = None
+    ) -> None:
         self._path = path
-        self._group = group
+        self._groups = (operators, group)
+        self._rules = Rules()
         self._registry = VarlinkInterfaceRegistry()
         self._registry.register_interface(
             VarlinkServiceInterface("dongled", "dongled", version("dongled"), "", self._registry)
         )
         self._registry.register_interface(interface)
         self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._clients: set[VarlinkTransport] = set()
+        self._accepting = OwnedTasks(lambda error: log.error("nobody can ask any more", exc_info=error))
+        self._refusing = OwnedTasks(lambda error: log.error("a refusal failed", exc_info=error))
+        self._clients: dict[VarlinkTransport, Connection] = {}
 
     async def start(self) -> None:
-        """Raises AgentError ``control-socket`` when the path cannot be used."""
+        """Raises AgentError ``control-socket`` when the path cannot be used, ``control-group``."""
         loop = asyncio.get_running_loop()
+        self._rules = Rules(*(None if group is None else _number(group) for group in self._groups))
         self._socket = self._bind()
-        self._accepting = loop.create_task(self._accept(loop, self._socket))
+        self._accepting.spawn(self._accept(loop, self._socket))
 
     def _bind(self) -> socket.socket:
         hint = "Set [control] socket to a path in a directory that this user may write."
@@ -92,16 +73,11 @@ class ControlServer:
                 sock.bind(str(self._path))
             finally:
                 os.umask(umask)
-            if self._group is not None:
-                os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
-                self._path.chmod(0o660)
+            if self._rules != Rules():
+                # A file has one group, and we may give it only our own ones: who is let in, the kernel's
+                # word about the caller decides.
+                self._path.chmod(0o666)
             sock.listen(MAX_CLIENTS)
-        except KeyError:
-            raise AgentError(
-                "control-group",
-                f"There is no group {self._group!r}.",
-                "Create it or leave [control] group out.",
-            ) from None
         except OSError as error:
             raise AgentError(
                 "control-socket", f"Cannot listen on {self._path}: {error.strerror or error}.", hint
@@ -121,25 +97,55 @@ class ControlServer:
 
     async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         while True:
-            connection, _ = await loop.sock_accept(listener)
-            self._clients = {client for client in self._clients if not client.closed_future.done()}
-            if len(self._clients) >= MAX_CLIENTS:
-                connection.close()
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptor is free
+                log.warning("the control socket: %s", error.strerror)
+                await asyncio.sleep(ACCEPT_AGAIN)
                 continue
             connection.setblocking(False)
-            if may_call(*peer_of(connection), self._group):
-                protocol = VarlinkInterfaceServerProtocol(self._registry)
-            else:
-                protocol = RefusingProtocol(self._registry)
-            self._clients.add(VarlinkTransport(loop, connection, connection, protocol))
+            self._admit(loop, connection)
+
+    def _admit(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        caller = caller_of(connection)
+        access = self._rules.access(caller)
+        for client in [client for client in self._clients if client.closed_future.done()]:
+            del self._clients[client]
+        same = sum(client.caller.uid == caller.uid for client in self._clients.values())
+        if access is Access.NONE and len(self._refusing) < MAX_REFUSED:
+            self._refusing.spawn(_refuse(loop, connection))
+        elif (
+            access is Access.NONE
+            or len(self._clients) >= MAX_CLIENTS
+            or (same >= MAX_CLIENTS_OF_ONE and caller.uid != 0)
+        ):
+            connection.close()
+        else:
+            protocol = Connection(self._registry, connection, caller, access)
+            self._clients[VarlinkTransport(loop, connection, connection, protocol)] = protocol
 
     async def close(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._accepting
+        await self._accepting.cancel()
+        await self._refusing.cancel()
         for client in self._clients:
             client.close()
         if self._socket is not None:
             self._socket.close()
             self._path.unlink(missing_ok=True)
+
+
+async def _refuse(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    """Nothing of what a stranger says is parsed."""
+    with connection, contextlib.suppress(OSError):
+        async with asyncio.timeout(REFUSE_SECONDS):
+            await loop.sock_recv(connection, 4096)
+            await loop.sock_sendall(connection, DENIED)
+
+
+def _number(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise AgentError(
+            "control-group", f"There is no group {group!r}.", "Create it or leave it out of [control]."
+        ) from None

@@ -9,18 +9,25 @@ from pydantic import Field
 
 from dongled.config.base import FilePath, Sample, Section
 
+GROUP = r"^[a-z_][a-z0-9_-]{0,31}$"
+
 
 class ControlSettings(Section):
-    """The socket that `dongled status` talks to."""
+    """The socket that `dongled status` and the other commands talk to the daemon by."""
 
     socket: Annotated[FilePath, Field(description="Path of the Unix socket.")] = Path(
         "/run/dongled/control.sock"
     )
-    group: Annotated[
+    operators: Annotated[
         str | None,
         Field(
-            description="Group that may connect, beside root and our own user.",
-            pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+            description="Group whose members may have the daemon do something, as root and our own user may.",
+            pattern=GROUP,
         ),
+        Sample("dongled-operators"),
+    ] = None
+    group: Annotated[
+        str | None,
+        Field(description="Group whose members may ask for the status, and no more.", pattern=GROUP),
         Sample("dongled"),
     ] = None
