@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused, PolicyUndecided, Presented
 from dongled.agent.protocol import cbor
 from dongled.agent.protocol.api import (
+    Abandoned,
     Alarm,
     Broadcast,
     DeriveWanted,
@@ -38,8 +39,13 @@ from dongled.agent.protocol.api import (
 )
 from dongled.agent.protocol.member import Member
 from dongled.agent.protocol.refusal import Refusal
+from dongled.tokens.api import Rank
+from dongled.tokens.errors import TokenError
+from dongled.tokens.turns import Place, Turns
 
 CAMERA = (Stream("camera", "vp8"),)
+
+Operation = SignWanted | DeriveWanted
 
 
 def point_of(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -140,6 +146,9 @@ class Terminal:
     token: SoftToken
     policy: AllowAll
     source: str
+    turns: Turns[Operation] = field(default_factory=Turns)
+    places: dict[int, tuple[Operation, Place]] = field(default_factory=dict)
+    token_busy: bool = False
     on_bus: bool = True
     token_works: bool = True
     due: float = float("inf")
@@ -157,6 +166,11 @@ class Terminal:
     @property
     def session(self) -> bytes:
         return self.member.session
+
+    def forget_operation(self, operation: int) -> None:
+        """Nobody waits for it any more; what the token does already, it does."""
+        if operation in self.places:
+            self.turns.leave(*self.places.pop(operation))
 
     def reasons(self) -> set[str]:
         return {refused.reason for refused in self.refused}
@@ -270,10 +284,13 @@ class Bus:
             case Broadcast(message):
                 self.log.append((self.now, terminal, message))
                 self._spread(terminal, message)
-            case SignWanted(operation, digest):
-                self.at(self.token_latency, lambda: self._sign(terminal, operation, digest))
-            case DeriveWanted(operation, point):
-                self.at(self.token_latency, lambda: self._derive(terminal, operation, point))
+            case SignWanted(_, _, kind):
+                rank = Rank.BEACON if kind == "presence" else Rank.ANNOUNCEMENT
+                self._ask_token(terminal, effect, Place(rank))
+            case DeriveWanted(_, _, name):
+                self._ask_token(terminal, effect, Place(Rank.GRANT, name))
+            case Abandoned(operation):
+                terminal.forget_operation(operation)
             case EvidenceWanted(operation):
                 evidence = terminal.show(effect)
                 if evidence is not None:
@@ -317,6 +334,32 @@ class Bus:
         if receiver.on_bus:
             receiver.member.receive(source, message, self.now)
             self.settle(receiver)
+
+    def _ask_token(self, terminal: Terminal, wanted: Operation, place: Place) -> None:
+        try:
+            terminal.turns.put(wanted, place)
+        except TokenError as error:
+            terminal.member.token_failed(wanted.operation, error.reason, self.now)
+            return
+        terminal.places[wanted.operation] = wanted, place
+        self._serve(terminal)
+
+    def _serve(self, terminal: Terminal) -> None:
+        """One operation at a time, as the broker does."""
+        if terminal.token_busy or (wanted := terminal.turns.take()) is None:
+            return
+        del terminal.places[wanted.operation]
+        terminal.token_busy = True
+        self.at(self.token_latency, lambda: self._served(terminal, wanted))
+
+    def _served(self, terminal: Terminal, wanted: Operation) -> None:
+        terminal.token_busy = False
+        match wanted:
+            case SignWanted(operation, digest):
+                self._sign(terminal, operation, digest)
+            case DeriveWanted(operation, point):
+                self._derive(terminal, operation, point)
+        self._serve(terminal)
 
     def _sign(self, terminal: Terminal, operation: int, digest: bytes) -> None:
         if terminal.token_works:

@@ -97,9 +97,9 @@ def test_messages_of_a_round_grow_linearly() -> None:
         sent[count] = max(each, key=Counter.total)
         print(f"{count} terminals, one round: {dict(sent[count])}")  # noqa: T201 - a number to know
         assert all_watch(members)
-    # An announcement, a rekey, and for each other terminal a request and a grant.
+    # An announcement, a rekey said twice, and for each other terminal a request and a grant.
     for count, counts in sent.items():
-        assert counts.total() <= 2 * count, counts
+        assert counts.total() <= 2 * count + 1, counts
 
 
 def test_rounds_begin_240_to_265_s_apart_and_not_together() -> None:

@@ -50,18 +50,23 @@ class Turns(Generic[T]):
 
     async def next(self) -> T:
         """Wait for something to do, and take what comes first."""
-        while True:
-            for peers in self._waiting.values():
-                # Behind those, too, who came while it was served.
-                if self._served in peers:
-                    peers.move_to_end(self._served)
-                for peer, queue in peers.items():
-                    self._served, item = peer, queue.popleft()
-                    if not queue:
-                        del peers[peer]
-                    return item
+        while (item := self.take()) is None:
             self._some.clear()
             await self._some.wait()
+        return item
+
+    def take(self) -> T | None:
+        """Take what comes first, None when nothing waits."""
+        for peers in self._waiting.values():
+            # Behind those, too, who came while it was served.
+            if self._served in peers:
+                peers.move_to_end(self._served)
+            for peer, queue in peers.items():
+                self._served, item = peer, queue.popleft()
+                if not queue:
+                    del peers[peer]
+                return item
+        return None
 
     def leave(self, item: T, place: Place) -> None:
         """Take it out again, unless its turn has come."""

@@ -115,11 +115,14 @@ class Beacons:
         # 5.
         echo = dict(presence.echo).get(self._state.session)
         if echo is None:
-            remote.knows_me = False
+            # It may have been signed before we met.
+            if now - remote.knew_me_at >= limits.BEACON_LAG:
+                remote.knows_me = remote.has_nonce = False
         else:
             issued = self._state.nonces.issued_at(echo, remote.session, now)
             # Only who has my present announcement takes a nonce from what I sent since.
-            remote.knows_me = remote.knows_me or issued >= self._state.adopted_at
+            remote.shows_that_it_knows_me(now, announced=issued >= self._state.adopted_at)
+            remote.has_nonce = True
             remote.prove_by_beacon(issued)
         return remote
 

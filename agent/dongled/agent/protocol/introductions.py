@@ -190,7 +190,7 @@ class Introductions:
         own = self._state.addressed(welcome.to, now)
         remote, epoch = self._state.sender(signed.announcement, now)
         signed.verify_eddsa(epoch.signing, epoch.context("welcome", own.party))
-        remote.knows_me = remote.knows_me or own is self._state.own
+        remote.shows_that_it_knows_me(now, announced=own is self._state.own)
         remote.nonce, remote.nonce_at = welcome.nonce, now
         return remote
 
@@ -209,7 +209,10 @@ class Introductions:
         # It lacks my announcement or a nonce.
         if not known.knows_me:
             self.introduce(now)
-        if now - known.welcomed_at >= limits.WELCOME_AGAIN:
+        # Who has a nonce announces itself again for a newcomer's sake: all would welcome all.
+        welcomed = known.welcomed == known.epoch.party.announcement
+        served = known.has_nonce and known.live(now) and welcomed
+        if not served and now - known.welcomed_at >= limits.WELCOME_AGAIN:
             self._welcome(known, now)
 
     def _follows(self, remote: Remote, announce: Announce) -> None:
@@ -230,7 +233,7 @@ class Introductions:
     def _welcome(self, remote: Remote, now: float) -> None:
         if self._state.own is None:
             return
-        remote.welcomed_at = now
+        remote.welcomed_at, remote.welcomed = now, remote.epoch.party.announcement
         me = self._state.me
         payload = Welcome(remote.epoch.party.announcement, self._state.nonces.issue(now, remote.session))
         message, _ = me.sign("welcome", payload.encode(), me.context("welcome", remote.epoch.party))

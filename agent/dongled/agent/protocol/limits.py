@@ -38,6 +38,7 @@ BEACON = 7.0
 LIVE = 25.0
 FIRST_BEACON = 1.0
 STALE = 2.0
+BEACON_LAG = 2.0
 ROSTER_SPLIT = 30.0
 # A peer's nonce is not echoed in a request when it may be refused as old on arrival.
 ECHO_USABLE = 18.0

@@ -134,6 +134,7 @@ class Publisher:
 
     def tick(self, now: float) -> None:
         if self._switch_at is not None and now >= self._switch_at:
+            self._say_again(now)
             self._switch()
         if self._rotate_at is not None and now >= self._rotate_at:
             self._rotate(now)
@@ -191,7 +192,8 @@ class Publisher:
         issued = self._state.nonces.issued_at(inner.echo, remote.session, now)
         remote.prove_by_message(issued, now)
         remote.requests[epoch.party.epoch] = inner.counter
-        remote.knows_me = remote.knows_me or own is self._state.own
+        remote.shows_that_it_knows_me(now, announced=own is self._state.own)
+        remote.has_nonce = True
         # 5.
         wanted = frozenset(inner.streams) & frozenset(self._streams)
         if not wanted:
@@ -293,6 +295,13 @@ class Publisher:
         holder.answered_at = now
         self._state.broadcast("grant", holder.grant)
         self._resend(holder.key_seq, now)
+
+    def _say_again(self, now: float) -> None:
+        # Whoever missed it would see nothing until the next beacon, in seven seconds.
+        rekey = self._rekeys[-1]
+        if rekey.key_seq == self.key_seq:
+            rekey.sent_at = now
+            self._state.broadcast("rekey", rekey.message)
 
     def _resend(self, held: int, now: float) -> bool:
         """Send the rekeys after ``held`` again; False when they are no longer all here."""

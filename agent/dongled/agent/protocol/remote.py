@@ -54,6 +54,9 @@ class Remote:
     epoch_at: float = 0.0
     live_until: float = 0.0
     knows_me: bool = False
+    knew_me_at: float = float("-inf")
+    has_nonce: bool = False
+    """It has echoed a nonce of mine, the last time that it could."""
     nonce: bytes = b""
     nonce_at: float = 0.0
     counter: int = -1
@@ -63,6 +66,8 @@ class Remote:
     beacon_at: float = 0.0
     earlier_beacon: Presence | None = None
     welcomed_at: float = field(default=float("-inf"))
+    welcomed: bytes = b""
+    """Hash of its announcement that I welcomed last."""
     split_since: float | None = None
     split_alarmed: bool = False
 
@@ -72,6 +77,10 @@ class Remote:
 
     def live(self, now: float) -> bool:
         return now < self.live_until
+
+    def shows_that_it_knows_me(self, now: float, *, announced: bool = True) -> None:
+        """It sent what takes an announcement of mine; ``announced``: my present one."""
+        self.knew_me_at, self.knows_me = now, self.knows_me or announced
 
     def prove_by_beacon(self, issued: float) -> None:
         """It echoed, under its token's signature, a nonce that I issued then."""
