@@ -129,7 +129,8 @@ def test_the_template_names_every_key_and_its_defaults_are_true() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("check", "--help"), ("init", "--help"), ("show", "--help")]
+    "arguments",
+    [("--help",), ("check", "--help"), ("init", "--help"), ("show", "--help"), ("schema", "--help")],
 )
 def test_help_needs_no_pydantic(arguments: tuple[str, ...]) -> None:
     code = (

@@ -10,14 +10,17 @@ EX_CONFIG = 78  # sysexits.h
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong: ``where`` names the file or variable, ``key`` is the dotted path in it."""
+    """One thing wrong: ``where`` names the file or variable, ``key`` is the dotted path in what all make
+    together; ``table`` is a name for the table that it is in, which several files may have part in."""
 
     where: str
     key: str
     text: str
+    table: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.key, self.text) if part)
+        key = f"{self.key} ({self.table})" if self.table else self.key
+        return ": ".join(part for part in (self.where, key, self.text) if part)
 
 
 class ConfigError(Exception):

@@ -16,6 +16,16 @@ FILE_LIMIT = 1 << 20
 Key = tuple[str | int, ...]
 
 
+# The lists of tables that drop-ins add to, and the key that names a table of each.
+NAMED = {"stream": "id", "meeting": "name"}
+
+
+def name_in(table: object, key: str) -> str:
+    """The name that a table gives itself; empty where it gives none."""
+    name = table.get(key) if isinstance(table, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def dotted(key: Key) -> str:
     return ".".join(str(part) for part in key)
 
@@ -28,11 +38,35 @@ class Layers:
     origins: dict[Key, str] = field(default_factory=dict)
     texts: dict[Key, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    _dropped_in: bool = False
 
     def merge(self, values: Mapping[str, Any], origin: str) -> None:
         """Lay a tree over what is there: tables merge, everything else replaces."""
         for key, value in values.items():
             self._put((key,), value, origin)
+
+    def merge_drop_in(self, values: Mapping[str, Any], origin: str) -> None:
+        """Like ``merge``, but of a list whose tables have names a table goes over the one of its name.
+
+        A name that is new, or that this drop-in has twice, is another table.
+        """
+        self._dropped_in = True
+        for key, value in values.items():
+            name, there = NAMED.get(key), self.tree.get(key)
+            if name is None or not isinstance(value, list) or not isinstance(there, list):
+                self._put((key,), value, origin)
+                continue
+            places = {text: index for index, item in enumerate(there) if (text := name_in(item, name))}
+            for item in value:
+                self._put((key, places.pop(name_in(item, name), len(there))), item, origin)
+
+    def table(self, key: Key) -> str:
+        """Its table, as ``[[stream]] camera``, where drop-ins make an index say little; else empty."""
+        match key:
+            case (str() as kind, int() as index, *_) if self._dropped_in and kind in NAMED:
+                name = name_in(self.tree[kind][index], NAMED[kind])
+                return f"[[{kind}]] {name}" if name else ""
+        return ""
 
     def put_text(self, key: Key, text: str, origin: str) -> None:
         """Lay one value over what is there; it is TOML where it reads as TOML, else a string."""
@@ -133,6 +167,19 @@ def read_file(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         text = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
         raise ConfigError("config-syntax", f"{path}: {text}", "see https://toml.io for the syntax") from None
+
+
+def drop_ins(file: Path) -> list[Path]:
+    """``conf.d/*.toml`` beside a configuration file, in the order of their names. Raises ConfigError."""
+    directory = file.parent / "conf.d"
+    try:
+        names = sorted(entry.name for entry in directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        hint = "it holds drop-ins, *.toml; the user that dongled runs as must be able to read it"
+        raise ConfigError("config-unreadable", f"{directory}: {error.strerror}", hint) from error
+    return [directory / name for name in names if name.endswith(".toml") and not name.startswith(".")]
 
 
 def from_environment(environ: Mapping[str, str]) -> list[tuple[Key, str, str]]:

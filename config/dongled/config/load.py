@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from dongled.config.checks import cross_check, file_check
 from dongled.config.errors import ConfigError, Problem
-from dongled.config.layers import Key, Layers, dotted, from_environment, parse_key, read_file
+from dongled.config.layers import Key, Layers, dotted, drop_ins, from_environment, parse_key, read_file
 from dongled.config.schema.settings import Settings
 
 DIRECTORY = Path("/etc/dongled")
@@ -37,10 +37,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Valid settings, the file they were read from (None: there is none), and each value's layer."""
+    """Valid settings, the file that they were read from (None: there is none) with its drop-ins, and the
+    layer of each value."""
 
     settings: Settings
     file: Path | None
+    drop_ins: tuple[Path, ...]
     values: tuple[Value, ...]
 
 
@@ -91,6 +93,9 @@ def load_layers(
     found = path is not None or instance is not None or file.exists()
     if found:
         layers.merge(read_file(file), str(file))
+    added = drop_ins(file) if found else []
+    for drop_in in added:
+        layers.merge_drop_in(read_file(drop_in), str(drop_in))
     for key, text, origin in from_environment(env):
         layers.put_text(key, text, origin)
     for name, value in overrides.items():
@@ -101,7 +106,7 @@ def load_layers(
             layers.put_value(key, value, FLAG)
     base = file.absolute().parent if found else Path.cwd()
     settings = _validate(layers, base)
-    return Loaded(settings, file if found else None, tuple(_values(settings, layers)))
+    return Loaded(settings, file if found else None, tuple(added), tuple(_values(settings, layers)))
 
 
 def default_path(instance: str | None, directory: Path = DIRECTORY) -> Path:
@@ -131,7 +136,9 @@ def _validate(layers: Layers, base: Path) -> Settings:
     if settings is not None:
         findings += file_check(settings)
     problems += [
-        Problem(layers.origin(key), dotted(key), text) for key, text in findings if dotted(key) not in told
+        Problem(layers.origin(key), dotted(key), text, layers.table(key))
+        for key, text in findings
+        if dotted(key) not in told
     ]
     if problems or settings is None:
         raise ConfigError.of(problems)
@@ -165,7 +172,8 @@ def _problems(errors: list[Any], layers: Layers) -> Iterator[Problem]:
             known.append(text)
     for key, choices in texts.items():
         text = "; or ".join(choices)
-        yield Problem(layers.origin(key), dotted(key), "is missing" if text == "Field required" else text)
+        text = "is missing" if text == "Field required" else text
+        yield Problem(layers.origin(key), dotted(key), text, layers.table(key))
 
 
 def _within(tree: Any, loc: tuple[str | int, ...], missing: bool = False) -> Key:

@@ -79,9 +79,19 @@ def show(effective: bool, as_json: bool, choice: SettingsChoice) -> None:
     _warn(warnings)
 
 
+@command.command()
+@reporting_errors()
+def schema() -> None:
+    """Print the JSON Schema of a configuration file, for editors and for what generates configurations."""
+    from dongled.config.json_schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
 def _report(loaded: Loaded, warnings: list[SettingsWarning], effective: bool) -> dict[str, object]:
     return {
         "file": os.fspath(loaded.file) if loaded.file else None,
+        "drop-ins": [os.fspath(path) for path in loaded.drop_ins],
         "settings": [
             {"key": value.key, "value": value.value, "layer": value.layer}
             for value in loaded.values
