@@ -12,15 +12,16 @@ from dongled.agent.custody import Custody
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
 from dongled.agent.terminal import Terminal
+from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
-from dongled.tokens.opened import OpenedToken
+from dongled.tokens.opened import OpenedToken, SplitTokenError
 from dongled.tokens.quirks import Watch
 from dongled.tokens.readers import Readers
 from dongled.tokens.state import TokenState
 
 
 class ScriptedToken:
-    """A token that its module is asked about, and that says so when it is gone."""
+    """A token that its module is asked about, and that says so when it is gone; all of a terminal's keys."""
 
     uri = "pkcs11:serial=1"
     slot = "slot"
@@ -30,12 +31,34 @@ class ScriptedToken:
         self.closed = False
         self.gone: TokenError | None = None
 
+    @property
+    def parts(self) -> dict[KeyRole, ScriptedToken]:
+        return {KeyRole.IDENTITY: self}
+
+    def lost(self, role: KeyRole, error: TokenError) -> TokenError:
+        return error
+
     async def check_there(self) -> None:
         if self.gone is not None:
             raise self.gone
 
     async def close(self) -> None:
         self.closed = True
+
+
+class ScriptedTokens(ScriptedToken):
+    """The identity's token, and another one for the data key."""
+
+    def __init__(self) -> None:
+        super().__init__(Watch.SLOTS)
+        self.other = ScriptedToken(Watch.SLOTS)
+
+    @property
+    def parts(self) -> dict[KeyRole, ScriptedToken]:
+        return {KeyRole.IDENTITY: self, KeyRole.DATA: self.other}
+
+    def lost(self, role: KeyRole, error: TokenError) -> TokenError:
+        return SplitTokenError({role: error})
 
 
 class Bench:
@@ -217,5 +240,48 @@ async def test_a_certificate_that_is_being_got_is_waited_for() -> None:
     running = asyncio.create_task(custody.run())
     async with asyncio.timeout(10):
         await custody.ready()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+_READY = (TokenState.READY, "")
+
+
+@pytest.mark.parametrize("role", [KeyRole.IDENTITY, KeyRole.DATA])
+async def test_either_of_two_tokens_is_the_token(role: KeyRole) -> None:
+    first = ScriptedTokens()
+    absent = TokenError("token-absent", "not yet")
+    blocked = {KeyRole.IDENTITY: absent, KeyRole.DATA: TokenError("pin-locked", "blocked")}
+    bench = Bench(first, SplitTokenError({role: absent}), SplitTokenError(blocked), ScriptedTokens())
+    custody, seen = bench.custody, []
+    await custody.start()
+    assert custody.parts == dict.fromkeys(first.parts, _READY)
+    terminal = custody.terminal
+    assert terminal is not None
+    real = custody._not_ready
+
+    def note(error: TokenError | AgentError) -> None:
+        real(error)
+        seen.append((custody.state, dict(custody.parts)))
+
+    custody._not_ready = note  # type: ignore[method-assign]  # to see what passes too soon to be asked for
+    running = asyncio.create_task(custody.run())
+    first.parts[role].gone = TokenError("token-absent", "pulled")
+    async with asyncio.timeout(10):
+        lost = await terminal.lost
+        await asyncio.sleep(0)
+        await custody.ready()
+    assert str(lost) == f"the {role.value} key's token: pulled"
+    other = KeyRole.DATA if role is KeyRole.IDENTITY else KeyRole.IDENTITY
+    absent_now = (TokenState.ABSENT, "not yet [token-absent]")
+    assert seen == [
+        (TokenState.ABSENT, {role: (TokenState.ABSENT, "pulled [token-absent]"), other: _READY}),
+        (TokenState.ABSENT, {role: absent_now, other: _READY}),
+        (
+            TokenState.ABSENT,
+            {KeyRole.IDENTITY: absent_now, KeyRole.DATA: (TokenState.PIN_BLOCKED, "blocked [pin-locked]")},
+        ),
+    ]
+    assert custody.parts == dict.fromkeys(first.parts, _READY)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

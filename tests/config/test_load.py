@@ -209,6 +209,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "exactly one of pin-file" in found["token"]
 
 
+SECOND = "[data-token]\nmodule = 'module.so'\nuri = 'pkcs11:serial=2'\n"
 EST = "[enrolment]\nca-file = 'root.pem'\nurl = 'https://est"
 
 
@@ -251,6 +252,16 @@ EST = "[enrolment]\nca-file = 'root.pem'\nurl = 'https://est"
         ("serial=0123abcd", "serial=", "token.uri", "serial"),
         ("serial=0123abcd", "serial=1?pin-value=2", "token.uri", "must not carry a PIN"),
         ("serial=0123abcd", "serial=1?x=y&pin-source=z", "token.uri", "must not carry a PIN"),
+        ("[[stream]]", f"{SECOND}[[stream]]", "data-token", "exactly one"),
+        ("[[stream]]", f"{SECOND}pin-file = 'absent'\n[[stream]]", "data-token.pin-file", "is not there"),
+        ("[[stream]]", f"{SECOND.replace('serial', 'token')}[[stream]]", "data-token.uri", "serial"),
+        ("[[stream]]", f"{SECOND}on-removal = 'mute'\n[[stream]]", "data-token.on-removal", "unknown key"),
+        (
+            "[[stream]]",
+            f"{EST}'\ndata-officer-file = 'secrets/pin'\n[[stream]]",
+            "enrolment.data-officer-file",
+            "no use",
+        ),
         ("urn:uuid:1", "urn:uuid:G", "trust.allow-viewers.0", "match pattern"),
         ('roots = ["root.pem"]', "", "trust.roots", "needs the roots"),
         ('roots = ["root.pem"]', 'roots = ["absent.pem"]', "trust.roots", "is not there"),

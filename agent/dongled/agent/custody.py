@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from dongled.agent.errors import AgentError
 from dongled.agent.terminal import Terminal
+from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
-from dongled.tokens.opened import OpenedToken
+from dongled.tokens.opened import OpenedToken, SplitTokenError
 from dongled.tokens.quirks import Watch
 from dongled.tokens.readers import Readers
+from dongled.tokens.session import TokenSession
 from dongled.tokens.state import PASSING, TokenState, state_after
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,12 @@ ASK_EVERY = 1.0
 
 # What the daemon does not start with: somebody has to change the configuration, or the token's keys.
 _HOPELESS = frozenset({"pin-wrong", "module-missing", "module-unusable", "token-ambiguous"})
+
+_READY = (TokenState.READY, "")
+
+
+def _told(error: TokenError | AgentError) -> str:
+    return f"{error} [{error.reason}]"
 
 
 def _hopeless(error: TokenError | AgentError, awaited: Collection[str]) -> bool:
@@ -40,7 +48,7 @@ class Custody:
     """``open_keys`` logs in, and ``make_terminal`` reads the certificates of what was opened.
 
     Each opening makes a new ``Terminal``, whose ``lost`` ends it. ``awaited`` are reasons of
-    ``make_terminal`` that pass by themselves.
+    ``make_terminal`` that pass by themselves. ``parts``: state and why of each token, where there are two.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class Custody:
         self.urn = ""
         self.state = TokenState.ABSENT
         self.why = ""
+        self.parts: Mapping[KeyRole, tuple[TokenState, str]] = {}
 
     @property
     def keys(self) -> OpenedToken | None:
@@ -107,6 +116,7 @@ class Custody:
 
     async def _open(self) -> None:
         keys = await self._open_keys()
+        self.parts = dict.fromkeys(keys.parts, _READY) if len(keys.parts) > 1 else {}
         try:
             terminal = self._make_terminal(keys)
         except BaseException:
@@ -140,9 +150,12 @@ class Custody:
             pause = min(RETRY_MOST, 2 * pause)
 
     def _not_ready(self, error: TokenError | AgentError) -> None:
-        why = f"{error} [{error.reason}]"
+        why = _told(error)
         if why != self.why:
             log.warning("no token: %s; %s", why, error.hint)
+        if isinstance(error, SplitTokenError):
+            failed = {role: (state_after(each), _told(each)) for role, each in error.failed.items()}
+            self.parts = {KeyRole.IDENTITY: _READY, KeyRole.DATA: _READY, **failed}
         self.state = state_after(error) if isinstance(error, TokenError) else TokenState.FAULT
         self.why = why
 
@@ -157,18 +170,28 @@ class Custody:
             await keys.close()
 
     async def _watch(self, keys: OpenedToken) -> TokenError:
-        """Returns when the token is no longer there."""
-        if keys.watch is Watch.READER:
+        """Returns when one of the tokens is no longer there."""
+        watching = {asyncio.create_task(self._watch_part(part)): role for role, part in keys.parts.items()}
+        try:
+            done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+            first = done.pop()
+            return keys.lost(watching[first], first.result())
+        finally:
+            for task in watching:
+                task.cancel()
+
+    async def _watch_part(self, part: TokenSession) -> TokenError:
+        if part.watch is Watch.READER:
             await self._readers.start()
-            if (reader := self._readers.holding(keys.slot)) is not None:
+            if (reader := self._readers.holding(part.slot)) is not None:
                 inserted = self._readers.cards[reader]
                 while self._readers.cards.get(reader) == inserted:
                     await self._readers.change()
                 return TokenError("token-absent", "the token was removed", "insert it again")
-        while keys.watch is not Watch.NOTHING:
+        while part.watch is not Watch.NOTHING:
             await asyncio.sleep(ASK_EVERY)
             try:
-                await keys.check_there()
+                await part.check_there()
             except TokenError as error:
                 if error.reason not in PASSING:
                     return error

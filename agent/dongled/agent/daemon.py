@@ -34,7 +34,7 @@ from dongled.agent.status import DaemonStatus
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
-from dongled.config.api import MeetingSettings, Settings, TokenSettings, settings_warnings
+from dongled.config.api import MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
 from dongled.tokens.ledger_file import FileLedger
 from dongled.tokens.opened import OpenedToken
@@ -90,7 +90,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             custody = None
             if self._settings.token is not None:
-                custody = self._custody = await self._open_custody(self._settings.token, stack)
+                custody = self._custody = await self._open_custody(stack)
             self._meetings = Meetings([self._meeting(meeting) for meeting in self._settings.meeting])
             await self._serve_control(stack)
             await self._serve_metrics(stack)
@@ -108,28 +108,28 @@ class Daemon:
                 for task in running:
                     task.cancel()
 
-    async def _open_custody(self, token: TokenSettings, stack: contextlib.AsyncExitStack) -> Custody:
+    async def _open_custody(self, stack: contextlib.AsyncExitStack) -> Custody:
         trust = self._trust = wiring.open_trust(self._settings)
         trust.on_learned(lambda: self._meetings.judge_again())
         background = OwnedTasks(_trust_failed)
         background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
         stack.push_async_callback(self._renewing.cancel)
-        ledger, pin = FileLedger(self._settings.state.directory), wiring.pin_of(token)
+        ledger, where = FileLedger(self._settings.state.directory), wiring.places(self._settings)
         opened: list[IdentityClaim] = []
 
         def make_terminal(keys: OpenedToken) -> Terminal:
             if not opened:
                 opened.append(IdentityClaim(keys.identity.point))
                 stack.callback(opened[0].release)
-                enroller = wiring.open_enroller(self._settings, keys, pin(), ledger, trust.clock)
+                enroller = wiring.open_enroller(self._settings, keys, where, ledger, trust.clock)
                 if enroller is not None:
                     self._renewal = Renewal(enroller, trust.clock, self._renewed)
                     self._renewing.spawn(self._renewal.run())
             return wiring.open_terminal(self._settings, keys, trust.policy)
 
         awaited = {"no-certificate"} if self._settings.enrolment is not None else ()
-        custody = Custody(wiring.key_opener(token, ledger, pin), make_terminal, awaited=awaited)
+        custody = Custody(wiring.key_opener(self._settings, ledger, where), make_terminal, awaited=awaited)
         stack.push_async_callback(custody.close)
         await custody.start()
         return custody

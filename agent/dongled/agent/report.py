@@ -16,9 +16,10 @@ from dongled.agent.status import (
     MeetingStatus,
     OutboundStatus,
     PeerStatus,
+    TokenPartStatus,
     TokenStatus,
 )
-from dongled.tokens.api import KeyInfo
+from dongled.tokens.api import KeyInfo, KeyRole
 
 
 def token_status(custody: Custody | None) -> TokenStatus:
@@ -26,7 +27,7 @@ def token_status(custody: Custody | None) -> TokenStatus:
         return TokenStatus(state="none", uri="", keys=[], sign=0, derive=0)
     keys = custody.keys
     if keys is None:
-        return TokenStatus(state=custody.state, why=custody.why, uri="", keys=[], sign=0, derive=0)
+        return TokenStatus(custody.state, "", [], 0, 0, custody.why, _parts(custody, {}))
     counts = keys.operations
     return TokenStatus(
         state=custody.state,
@@ -35,7 +36,15 @@ def token_status(custody: Custody | None) -> TokenStatus:
         keys=[_key(keys.identity), _key(keys.data)],
         sign=counts.sign,
         derive=counts.derive,
+        parts=_parts(custody, {role: part.token.uri for role, part in keys.parts.items()}),
     )
+
+
+def _parts(custody: Custody, uris: Mapping[KeyRole, str]) -> list[TokenPartStatus]:
+    return [
+        TokenPartStatus(role.value, state, why, uris.get(role, ""))
+        for role, (state, why) in custody.parts.items()
+    ]
 
 
 def _key(key: KeyInfo) -> KeyStatus:

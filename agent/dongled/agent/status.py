@@ -22,11 +22,22 @@ class KeyStatus:
 
 
 @dataclass(slots=True)
+class TokenPartStatus:
+    """One of two tokens: ``key`` is the role of the key on it, the rest as in ``TokenStatus``."""
+
+    key: str
+    state: str
+    why: str
+    uri: str
+
+
+@dataclass(slots=True)
 class TokenStatus:
     """``sign`` and ``derive`` count the private-key operations since the daemon last opened the token.
 
     ``state`` is one of ``dongled.tokens.state.TokenState``, or none where no token is configured; ``why``
-    says what made it so, and is empty when it is READY.
+    says what made it so, and is empty when it is READY. ``parts`` are the two tokens where there are two:
+    then ``state`` is READY when both are, and ``uri`` the identity's.
     """
 
     state: str
@@ -35,6 +46,7 @@ class TokenStatus:
     sign: int
     derive: int
     why: str = ""
+    parts: list[TokenPartStatus] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from dongled.config.api import (
     Settings,
     SinkSettings,
     StreamSettings,
-    TokenSettings,
+    TokenPlace,
     read_secret,
 )
 from dongled.media.api import EncodedSink, PictureSink
@@ -49,7 +49,7 @@ from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenKeys
 from dongled.tokens.ledger import PinLedger
-from dongled.tokens.opened import OpenedToken, open_token
+from dongled.tokens.opened import OpenedToken, Place, open_token
 from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
 
 
@@ -57,29 +57,42 @@ def _secret(source: SecretSource | None) -> str | None:
     return None if source is None else read_secret(source)
 
 
-def pin_source(token: TokenSettings) -> PinSource:
+def pin_source(token: TokenPlace, what: str = "token") -> PinSource:
     match token.pin:
         case Path() as path:
             return PinFile(path)
         case Credential(name):
             return PinCredential(name)
         case None:
-            return PinPrompt(partial(getpass.getpass, "PIN of the token: "))
+            return PinPrompt(partial(getpass.getpass, f"PIN of the {what}: "))
 
 
-def pin_of(token: TokenSettings) -> Callable[[], PinSource]:
-    """Made at the first call, since it can fail; then kept, since somebody who is asked is asked once."""
-    return cache(partial(pin_source, token))
+Places = Mapping[KeyRole, Callable[[], Place]]
+"""Where each key's token is; made at the first call, since that can fail, then kept."""
 
 
-def key_opener(
-    token: TokenSettings, ledger: PinLedger, source: Callable[[], PinSource]
-) -> Callable[[], Awaitable[OpenedToken]]:
-    """Opens the token, unlocked and checked against its pins, as often as called. Raises TokenError."""
+def places(settings: Settings) -> Places:
+    """Of both keys the same, unless they are on two tokens. Somebody who is asked for a PIN is asked once."""
+    assert settings.token is not None
+
+    def of(token: TokenPlace, what: str) -> Callable[[], Place]:
+        return cache(lambda: Place(str(token.module), token.uri, pin_source(token, what)))
+
+    identity = of(settings.token, "token")
+    data = identity if settings.data_token is None else of(settings.data_token, "data key's token")
+    return {KeyRole.IDENTITY: identity, KeyRole.DATA: data}
+
+
+def key_opener(settings: Settings, ledger: PinLedger, where: Places) -> Callable[[], Awaitable[OpenedToken]]:
+    """Opens the keys, unlocked and checked against their pins, as often as called. Raises TokenError."""
+    token = settings.token
+    assert token is not None
     pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
 
     async def open_keys() -> OpenedToken:
-        return await open_token(str(token.module), token.uri, source(), pins, ledger=ledger)
+        first = where[KeyRole.IDENTITY]()
+        second = where[KeyRole.DATA]() if settings.data_token is not None else None
+        return await open_token(first.module, first.uri, first.pin, pins, data=second, ledger=ledger)
 
     return open_keys
 
@@ -113,13 +126,12 @@ def open_trust(settings: Settings) -> Trust:
 
 
 def open_enroller(
-    settings: Settings, keys: TokenKeys, pin: PinSource, ledger: PinLedger, clock: TrustedClock
+    settings: Settings, keys: TokenKeys, where: Places, ledger: PinLedger, clock: TrustedClock
 ) -> Enroller | None:
     """What gets this terminal's certificates; None where it is not configured. Raises AgentError."""
-    enrolment, token = settings.enrolment, settings.token
+    enrolment = settings.enrolment
     if enrolment is None:
         return None
-    assert token is not None
     password = enrolment.password
     server = EstServer(
         enrolment.url,
@@ -130,11 +142,14 @@ def open_enroller(
         if enrolment.tls_certificate is not None and enrolment.tls_key is not None
         else None,
     )
-    officer = None if enrolment.officer_file is None else PinFile(enrolment.officer_file)
+    apart = enrolment.officer_file if settings.data_token is None else enrolment.data_officer_file
+    files = {KeyRole.IDENTITY: enrolment.officer_file, KeyRole.DATA: apart}
+    officers = {role: PinFile(file) for role, file in files.items() if file is not None}
+    access = {role: TokenAccess(place(), ledger, officers.get(role)) for role, place in where.items()}
     labels = {KeyRole.IDENTITY: enrolment.label, KeyRole.DATA: enrolment.data_label or enrolment.label}
     return Enroller(
         keys,
-        TokenAccess(str(token.module), token.uri, pin, ledger, officer),
+        access,
         server,
         Request(_subject(settings), enrolment.terminal, labels),
         CertificateVerifier([root.read_bytes() for root in settings.trust.roots], clock),

@@ -13,7 +13,7 @@ from dongled.config.schema.metrics import MetricsSettings
 from dongled.config.schema.settings import Settings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
-from dongled.config.schema.token import KeyPin, TokenSettings
+from dongled.config.schema.token import DataTokenSettings, KeyPin, TokenPlace, TokenSettings
 from dongled.config.schema.trust import TrustSettings
 from dongled.config.secrets import Credential, SecretSource, read_secret
 
@@ -22,6 +22,7 @@ __all__ = [
     "ConfigError",
     "ControlSettings",
     "Credential",
+    "DataTokenSettings",
     "EnrolmentSettings",
     "IceSettings",
     "KeyPin",
@@ -37,6 +38,7 @@ __all__ = [
     "StateSettings",
     "StreamSettings",
     "TerminalSettings",
+    "TokenPlace",
     "TokenSettings",
     "TrustSettings",
     "TurnServer",

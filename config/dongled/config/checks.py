@@ -49,7 +49,9 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
             yield ("trust", "roots"), "an encrypted meeting needs the roots that terminals are certified by"
     yield from _revocation(_table(tree, "trust"))
     if isinstance(tree.get("token"), dict):
-        yield from _token(tree["token"])
+        yield from _token(tree["token"], "token")
+    if isinstance(tree.get("data-token"), dict):
+        yield from _data_token(tree["data-token"], _table(tree, "token"))
     if "enrolment" in tree:
         yield from _enrolment(tree)
     for index, server in enumerate(_tables(_table(tree, "ice"), "turn")):
@@ -105,25 +107,33 @@ def _revocation(trust: dict[str, Any]) -> Iterator[Finding]:
             yield ("trust", key), f'has no use with revocation = "{how}"'
 
 
-def _token(token: dict[str, Any]) -> Iterator[Finding]:
+def _data_token(data: dict[str, Any], token: dict[str, Any]) -> Iterator[Finding]:
+    yield from _token(data, "data-token")
+    if not token:
+        yield ("token",), "is missing: data-token is a second one beside it"
+    if "uri" in data and (data.get("module"), data["uri"]) == (token.get("module"), token.get("uri")):
+        yield ("data-token", "uri"), "names the same token as [token]: leave [data-token] out"
+
+
+def _token(token: dict[str, Any], at: str) -> Iterator[Finding]:
     ways: list[str] = [key for key in ("pin-file", "pin-credential") if key in token]
     ways += ["pin-prompt"] if token.get("pin-prompt") is True else []
     if len(ways) != 1:
         given = f"not {' and '.join(ways)}" if ways else "none is given"
-        yield ("token",), f"needs exactly one of pin-file, pin-credential and pin-prompt = true; {given}"
+        yield (at,), f"needs exactly one of pin-file, pin-credential and pin-prompt = true; {given}"
     if token.get("on-removal") == "mute" and "grace" in token:
         yield ("token", "grace"), 'has no use with on-removal = "mute"'
     uri = token.get("uri")
     # RFC 7512 section 2.3: attributes of the path are separated by ";", of the query by "&" after "?".
     path, _, query = uri.partition("?") if isinstance(uri, str) else ("", "", "")
     if "pin-value=" in query or "pin-source=" in query:
-        yield ("token", "uri"), "must not carry a PIN or its source; use pin-file or pin-credential"
+        yield (at, "uri"), "must not carry a PIN or its source; use pin-file or pin-credential"
     if isinstance(uri, str) and not any(
         attribute.startswith("serial=") and attribute != "serial="
         for attribute in path.removeprefix("pkcs11:").split(";")
     ):
         yield (
-            ("token", "uri"),
+            (at, "uri"),
             "must name the token's serial (serial=...), so that another token is not taken for it",
         )
 
@@ -134,6 +144,8 @@ def _enrolment(tree: dict[str, Any]) -> Iterator[Finding]:
         yield ("token",), "enrolment needs the terminal's token"
     if not _table(tree, "trust").get("roots"):
         yield ("trust", "roots"), "enrolment needs the roots that terminals are certified by"
+    if "data-officer-file" in enrolment and "data-token" not in tree:
+        yield ("enrolment", "data-officer-file"), "has no use without [data-token]; use officer-file"
     for role in ("identity", "data"):
         if "certificate" in _table(token, role):
             yield ("token", role, "certificate"), "has no use with [enrolment], which keeps its own"
@@ -234,7 +246,7 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
     if any(m.subscribe != "none" for m in encrypted) and not trust.allow_publishers:
         text = "streams are subscribed to and nobody's may be shown"
         found.append(SettingsWarning("nobody-may-publish", text, "list terminals in trust.allow-publishers"))
-    if settings.token and settings.token.pin is None:
+    if any(token and token.pin is None for token in (settings.token, settings.data_token)):
         text = "somebody has to type the token's PIN at every start"
         found.append(SettingsWarning("pin-prompt", text, "pin-file or pin-credential start unattended"))
     return found

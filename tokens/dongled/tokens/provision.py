@@ -159,9 +159,8 @@ async def request_certificate(
     ``terminal`` is the ``urn:uuid:`` that goes into the subject's alternative name; by default it comes
     from the identity key. Raises TokenError.
     """
-    roles = frozenset({role, KeyRole.IDENTITY}) if terminal is None else frozenset({role})
-    async with _session(module, uri, pin, roles, ledger=ledger) as session:
-        name = _terminal(terminal) if terminal is not None else terminal_of(session.keys[KeyRole.IDENTITY])
+    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
+        name = _terminal(terminal) if terminal is not None else terminal_of(await _identity(session))
         builder = (
             x509.CertificateSigningRequestBuilder()
             .subject_name(subject)
@@ -177,6 +176,23 @@ async def request_certificate(
 
         key = TokenPrivateKey.from_point(session.keys[role].point, sign=sign)
         return await asyncio.to_thread(builder.sign, key, hashes.SHA256())
+
+
+async def _identity(session: TokenSession) -> KeyInfo:
+    """The identity key beside a role's."""
+    if KeyRole.IDENTITY in session.keys:
+        return session.keys[KeyRole.IDENTITY]
+    try:
+        key, point = checks.the_key(KeyRole.IDENTITY, await session.found_keys(), None, session.quirks)
+    except TokenError as error:
+        if error.reason != "key-missing":
+            raise
+        raise TokenError(
+            "terminal-name",
+            "the identity key, which names the terminal, is not on this token",
+            "name it with --uuid as the identity key's own request does",
+        ) from None
+    return checks.key_info(KeyRole.IDENTITY, key, point, ())
 
 
 async def store_certificate(

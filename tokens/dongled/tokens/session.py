@@ -13,7 +13,7 @@ from dongled.tokens.errors import TokenError
 from dongled.tokens.failures import ModuleFault
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
 from dongled.tokens.pin import PinSource
-from dongled.tokens.quirks import NONE, Quirks
+from dongled.tokens.quirks import NONE, Quirks, Watch
 from dongled.tokens.turns import Place
 from dongled.tokens.uri import parse_token
 
@@ -79,8 +79,13 @@ class TokenSession:
         return self._quirks
 
     @property
+    def watch(self) -> Watch:
+        """How its removal is noticed."""
+        return self._quirks.watch
+
+    @property
     def slot(self) -> str:
-        """What its module calls the slot that it was last opened in."""
+        """What its module calls its slot; with ``Watch.READER`` the reader's name, cut short."""
         return self._slot
 
     async def check_there(self) -> None:

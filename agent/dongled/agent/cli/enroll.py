@@ -55,11 +55,11 @@ async def _enrol(settings: Settings, renew: bool, wait: int) -> list[dict[str, A
         raise AgentError(
             "no-enrolment", "no certificate platform is configured", "fill in [enrolment] of the settings"
         )
-    pin, ledger = wiring.pin_of(settings.token), FileLedger(settings.state.directory)
+    where, ledger = wiring.places(settings), FileLedger(settings.state.directory)
     clock = wiring.open_clock(settings)
-    keys = await wiring.key_opener(settings.token, ledger, pin)()
+    keys = await wiring.key_opener(settings, ledger, where)()
     try:
-        enroller = wiring.open_enroller(settings, keys, pin(), ledger, clock)
+        enroller = wiring.open_enroller(settings, keys, where, ledger, clock)
         assert enroller is not None
         await enroller.finish()
         done = {}

@@ -49,6 +49,8 @@ def _entries(status: DaemonStatus) -> Iterator[Entry]:
         yield "WARNING", _warning(warning)
     token = status.token
     yield "token", (token.state, token.why, token.uri, f"signed {token.sign}, derived {token.derive}")
+    for part in token.parts:
+        yield f"  {part.key}", (part.state, part.why, part.uri)
     for certificate in status.certificates:
         yield certificate.role, _certificate(certificate)
     if status.time is not None:

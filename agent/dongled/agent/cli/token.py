@@ -121,7 +121,7 @@ def keygen_command(
 @_role_option("identity", "data")
 @click.option("--subject", required=True, metavar="NAME", help='The subject, such as "CN=camera,O=Example".')
 @click.option(
-    "--uuid", metavar="UUID", help="The terminal's UUID; by default it comes from the identity key."
+    "--uuid", metavar="UUID", help="The terminal's UUID; by default it comes from the token's identity key."
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Write the request there, not to standard output."

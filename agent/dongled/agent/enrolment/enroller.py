@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -26,6 +26,7 @@ from dongled.tokens import provision
 from dongled.tokens.api import KeyRole, TokenKeys
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PinLedger
+from dongled.tokens.opened import Place
 from dongled.tokens.pin import PinSource
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,9 @@ _KINDS = {KeyRole.IDENTITY: Kind.IDENTITY, KeyRole.DATA: Kind.DATA}
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
-    """How the token is opened anew, to sign requests and to store certificates."""
+    """How a key's token is opened anew, to sign requests and to store certificates."""
 
-    module: str
-    uri: str
-    pin: PinSource
+    place: Place
     ledger: PinLedger
     officer: PinSource | None = None
 
@@ -76,7 +75,7 @@ class Enroller:
     def __init__(
         self,
         keys: TokenKeys,
-        token: TokenAccess,
+        tokens: Mapping[KeyRole, TokenAccess],
         server: EstServer,
         request: Request,
         verifier: CertificateVerifier,
@@ -84,7 +83,7 @@ class Enroller:
         kept: KeptChains,
         client: Callable[[EstServer], EstClient] = EstClient,
     ) -> None:
-        self._token = token
+        self._tokens = tokens
         self._server = server
         self._request = request
         self._verifier = verifier
@@ -165,9 +164,10 @@ class Enroller:
         return Enrolled(role, issued, await self._store(role, issued))
 
     async def _sign(self, role: KeyRole, subject: x509.Name, terminal: str) -> x509.CertificateSigningRequest:
-        token = self._token
+        token = self._tokens[role]
+        module, uri, pin = token.place.module, token.place.uri, token.place.pin
         return await provision.request_certificate(
-            token.module, token.uri, token.pin, role, subject, terminal, ledger=token.ledger
+            module, uri, pin, role, subject, terminal, ledger=token.ledger
         )
 
     async def finish(self) -> None:
@@ -178,12 +178,12 @@ class Enroller:
                 await self._store(role, leaf)
 
     async def _store(self, role: KeyRole, certificate: x509.Certificate) -> bool:
-        token = self._token
+        token = self._tokens[role]
         try:
             self._keys[role] = await provision.store_certificate(
-                token.module,
-                token.uri,
-                token.pin,
+                token.place.module,
+                token.place.uri,
+                token.place.pin,
                 role,
                 certificate,
                 officer=token.officer,

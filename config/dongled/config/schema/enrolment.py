@@ -98,6 +98,12 @@ class EnrolmentSettings(Section):
         Input(secret=True),
         Sample("so-pin"),
     ] = None
+    data_officer_file: Annotated[
+        FilePath | None,
+        Field(description="The same of the token in [data-token]."),
+        Input(secret=True),
+        Sample("data-so-pin"),
+    ] = None
 
     @property
     def password(self) -> SecretSource | None:

@@ -12,7 +12,7 @@ from dongled.config.schema.meeting import MeetingSettings
 from dongled.config.schema.metrics import MetricsSettings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
-from dongled.config.schema.token import TokenSettings
+from dongled.config.schema.token import DataTokenSettings, TokenSettings
 from dongled.config.schema.trust import TrustSettings
 
 
@@ -21,6 +21,7 @@ class Settings(Section):
 
     terminal: TerminalSettings = TerminalSettings()
     token: TokenSettings | None = None
+    data_token: Annotated[DataTokenSettings | None, Extra()] = None
     trust: TrustSettings = TrustSettings()
     enrolment: Annotated[EnrolmentSettings | None, Extra()] = None
     state: StateSettings = StateSettings()

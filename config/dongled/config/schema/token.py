@@ -47,8 +47,8 @@ class KeyPin(Section):
         return bytes.fromhex(self.sha256)
 
 
-class TokenSettings(Section):
-    """The token that holds the long-term keys. Give its PIN in exactly one of three ways."""
+class TokenPlace(Section):
+    """Where a token is, and what unlocks it."""
 
     module: Annotated[
         FilePath,
@@ -78,6 +78,16 @@ class TokenSettings(Section):
     pin_prompt: Annotated[
         bool, Field(description="Ask for the PIN on the terminal at each start."), Sample(True)
     ] = False
+
+    @property
+    def pin(self) -> SecretSource | None:
+        """Where the PIN is; None means asking for it."""
+        return secret_source(self.pin_file, self.pin_credential)
+
+
+class TokenSettings(TokenPlace):
+    """The token that holds the long-term keys. Give its PIN in exactly one of three ways."""
+
     on_removal: Annotated[
         Literal["leave", "mute"],
         Field(
@@ -96,7 +106,7 @@ class TokenSettings(Section):
     identity: Annotated[KeyPin, Field(description="The signing key (PIV 9A).")]
     data: Annotated[KeyPin, Field(description="The key agreement key (PIV 9D).")]
 
-    @property
-    def pin(self) -> SecretSource | None:
-        """Where the PIN is; None means asking for it."""
-        return secret_source(self.pin_file, self.pin_credential)
+
+class DataTokenSettings(TokenPlace):
+    """A second token, for the data key, where [token] holds the identity key alone: a TPM that cannot do key
+    agreement, say. Losing either is losing the token."""
