@@ -52,7 +52,8 @@ def test_who_is_expelled_is_blind_and_the_others_see_on(company: Company, launch
     asked = time.monotonic()
     told = expel(guard, other.urn)
     assert told.returncode == 0, told.stderr
-    assert told.stdout == "expelled from demo\n"
+    assert told.stdout.startswith(f"expelled from demo: {other.urn} (")
+    assert "; viewer; software)" in told.stdout
     camera.until(lambda meeting: (sending(meeting).generation or 0) > (before or 0))
     blind = opened(leaving.status().meetings[0])
     assert time.monotonic() - asked < BLIND_WITHIN

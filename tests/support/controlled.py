@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from dongled.agent.control.caller import caller
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus, MeetingStatus, TokenStatus
+from dongled.agent.status import DaemonStatus, MeetingStatus, RequestStatus, TokenStatus
 
 
 class ControlledDouble:
@@ -21,3 +22,19 @@ class ControlledDouble:
         if name != "viewer":
             raise AgentError("no-such-peer", f"Nobody here is called {name!r}.", "See 'dongled status'.")
         return [f"demo: {reason}"]
+
+    def requests(self) -> list[RequestStatus]:
+        return [self._request("pending", "", None)]
+
+    def approve(self, name: str, seconds: int | None) -> list[RequestStatus]:
+        if name != "abcd":
+            raise AgentError("no-such-request", f"Nobody asks as {name!r}.", "See 'dongled requests'.")
+        return [self._request("approved", caller(), seconds)]
+
+    def deny(self, name: str, seconds: int | None) -> list[RequestStatus]:
+        return [self._request("denied", caller(), seconds)]
+
+    def _request(self, state: str, by: str, left: int | None) -> RequestStatus:
+        terminal = "urn:uuid:00000000-0000-4000-8000-000000000001"
+        who = ("abcd", "demo", terminal, "viewer", ["viewer"], "hardware", "ab" * 32)
+        return RequestStatus(*who, ["camera"], [], state, by, 61.0, left)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from dongled.agent import report, wiring
 from dongled.agent.clock import boottime
+from dongled.agent.control.caller import caller
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.custody import Custody
 from dongled.agent.enrolment.renewal import Renewal, seconds_to_retire
+from dongled.agent.errors import AgentError
 from dongled.agent.health import facts
 from dongled.agent.health.disks import directories
 from dongled.agent.health.monitor import HealthMonitor
@@ -28,9 +30,10 @@ from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
+from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Peer, Stream
-from dongled.agent.status import DaemonStatus
+from dongled.agent.status import DaemonStatus, RequestStatus
 from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
@@ -153,8 +156,29 @@ class Daemon:
                 session.end("the certificate was renewed")
 
     def expel(self, name: str, reason: str) -> list[str]:
-        """Have every meeting that this peer is in expel it; returns their names. Raises AgentError."""
+        """Have every meeting that this peer is in expel it; says from where, and whom. Raises AgentError."""
         return self._meetings.expel(name, reason)
+
+    def requests(self) -> list[RequestStatus]:
+        """Who waits for the operator's word, and what it was. Raises AgentError."""
+        return report.requests_status(self._operator())
+
+    def approve(self, name: str, seconds: int | None) -> list[RequestStatus]:
+        """Let a request pass; what was approved. Raises AgentError."""
+        operator = self._operator()
+        return report.requests_status(operator, operator.approve(name, seconds, caller()))
+
+    def deny(self, name: str, seconds: int | None) -> list[RequestStatus]:
+        """Refuse a request; what was refused. Raises AgentError."""
+        operator = self._operator()
+        return report.requests_status(operator, operator.deny(name, seconds, caller()))
+
+    def _operator(self) -> Operator:
+        if self._trust is None or not isinstance(self._trust.authorizer, Operator):
+            raise AgentError(
+                "no-operator", "Nobody waits for the operator here.", 'Set authorizer.kind = "operator".'
+            )
+        return self._trust.authorizer
 
     async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
         control = self._settings.control

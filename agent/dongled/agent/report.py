@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dongled.agent.clock import boottime
 from dongled.agent.custody import Custody
@@ -10,12 +10,15 @@ from dongled.agent.meetings.encrypted import EncryptedSession
 from dongled.agent.meetings.meeting import Meeting
 from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Incoming, Outgoing
+from dongled.agent.policy.authorizer.api import Question
+from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.status import (
     InboundStatus,
     KeyStatus,
     MeetingStatus,
     OutboundStatus,
     PeerStatus,
+    RequestStatus,
     TokenPartStatus,
     TokenStatus,
 )
@@ -61,6 +64,30 @@ def _key(key: KeyInfo) -> KeyStatus:
         sign=attributes.sign,
         derive=attributes.derive,
     )
+
+
+def requests_status(operator: Operator, only: Sequence[Question] | None = None) -> list[RequestStatus]:
+    """All that is asked of the operator, or the ``only`` ones."""
+    now = boottime()
+    return [
+        RequestStatus(
+            id=entry.question.id,
+            meeting=entry.question.meeting,
+            terminal=entry.question.terminal,
+            subject=entry.question.subject,
+            roles=list(entry.question.roles),
+            assurance=entry.question.assurance,
+            sha256=entry.question.leaf,
+            streams=list(entry.question.streams),
+            evidence=list(entry.question.evidence),
+            state=entry.state,
+            by=entry.by,
+            age=now - entry.since,
+            left=None if entry.state == "pending" else entry.until - now,
+        )
+        for entry in operator.entries()
+        if only is None or entry.question in only
+    ]
 
 
 def meeting_status(meeting: Meeting) -> MeetingStatus:

@@ -109,6 +109,29 @@ class PeerStatus:
 
 
 @dataclass(slots=True)
+class RequestStatus:
+    """Who asked the operator for what, with which certificate (``sha256``), and its answer.
+
+    ``state``: pending, approved or denied, ``by`` whom. ``age``: seconds since it was first asked;
+    ``left``: for how many more the operator's word counts.
+    """
+
+    id: str
+    meeting: str
+    terminal: str
+    subject: str
+    roles: list[str]
+    assurance: str
+    sha256: str
+    streams: list[str]
+    evidence: list[str]
+    state: str
+    by: str
+    age: float
+    left: float | None
+
+
+@dataclass(slots=True)
 class MeetingStatus:
     """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try.
 

@@ -18,6 +18,10 @@ from dongled.agent.enrolment.enroller import Enroller, Request, TokenAccess
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
 from dongled.agent.meetings.streams import OutboundSettings, Sinks
+from dongled.agent.policy.authorizer.api import Authorizer
+from dongled.agent.policy.authorizer.exchange import Address, Exchange
+from dongled.agent.policy.authorizer.operator import Operator
+from dongled.agent.policy.authorizer.program import Program
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.evidence import gatherer
@@ -33,6 +37,7 @@ from dongled.agent.sfu.janus.room import JanusSettings
 from dongled.agent.terminal import Terminal, own_name
 from dongled.capture.factory import open_source
 from dongled.config.api import (
+    AuthorizerSettings,
     Credential,
     KeyPin,
     MeetingSettings,
@@ -110,6 +115,7 @@ def open_trust(settings: Settings) -> Trust:
     floor, clock = FloorFile(settings.state.directory), open_clock(settings)
     mode, max_age = Mode(trust.revocation), timedelta(seconds=trust.revocation_max_age)
     revocations = Revocations(mode, grace=timedelta(seconds=trust.revocation_grace))
+    authorizer = open_authorizer(settings.authorizer)
     policy = CertificatePolicy(
         [root.read_bytes() for root in trust.roots],
         clock,
@@ -118,11 +124,32 @@ def open_trust(settings: Settings) -> Trust:
         minimum_assurance=trust.minimum_assurance,
         revocations=revocations,
         max_age=max_age,
+        authorizer=authorizer,
     )
     places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
     fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
     fetcher = None if mode is Mode.OFF else RevocationFetcher(revocations, fetch, clock)
-    return Trust(policy, clock, floor, fetcher)
+    return Trust(policy, clock, floor, fetcher, authorizer)
+
+
+def open_authorizer(authorizer: AuthorizerSettings) -> Authorizer | None:
+    """None where a list decides. Raises AgentError for files that cannot be used."""
+    match authorizer.kind:
+        case "operator":
+            return Operator(authorizer.approval)
+        case "program":
+            pair = (authorizer.tls_certificate, authorizer.tls_key)
+            bearer = authorizer.bearer
+            address = Address(
+                authorizer.url or "http://authorizer/",
+                authorities=authorizer.ca_file,
+                socket=authorizer.socket,
+                client=None if pair[0] is None or pair[1] is None else (pair[0], pair[1]),
+                bearer=None if bearer is None else partial(read_secret, bearer),
+            )
+            exchange = Exchange(address, authorizer.timeout)
+            return Program(exchange, remember=authorizer.remember, refresh=authorizer.refresh)
+    return None
 
 
 def open_enroller(

@@ -48,6 +48,7 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
         if not _table(tree, "trust").get("roots"):
             yield ("trust", "roots"), "an encrypted meeting needs the roots that terminals are certified by"
     yield from _revocation(_table(tree, "trust"))
+    yield from _authorizer(tree)
     if isinstance(tree.get("token"), dict):
         yield from _token(tree["token"], "token")
     if isinstance(tree.get("data-token"), dict):
@@ -105,6 +106,36 @@ def _revocation(trust: dict[str, Any]) -> Iterator[Finding]:
     ):
         if key in trust and how in ("off", "crl", "ocsp") and how not in ways:
             yield ("trust", key), f'has no use with revocation = "{how}"'
+
+
+def _authorizer(tree: dict[str, Any]) -> Iterator[Finding]:
+    settings, at = _table(tree, "authorizer"), "authorizer"
+    kind = settings.get("kind", "list")
+    own = ("url", "socket", "ca-file", "tls-certificate", "tls-key", "bearer-file", "bearer-credential")
+    if kind != "program":
+        for key in (*own, "timeout", "refresh", "remember"):
+            if key in settings:
+                yield (at, key), 'has no use but with kind = "program"'
+    elif "url" not in settings and "socket" not in settings:
+        yield (at, "url"), 'is missing: kind = "program" needs it, or socket'
+    elif "url" in settings and "socket" in settings:
+        yield (at, "socket"), "has no use beside url"
+    elif "url" in settings and "ca-file" not in settings:
+        yield (at, "ca-file"), "is missing: url needs the roots of the program's certificate"
+    elif "socket" in settings:
+        for key in ("ca-file", "tls-certificate", "tls-key"):
+            if key in settings:
+                yield (at, key), "has no use with socket"
+    if kind != "operator" and "approval" in settings:
+        yield (at, "approval"), 'has no use but with kind = "operator"'
+    if ("tls-certificate" in settings) != ("tls-key" in settings):
+        yield (at, "tls-key"), "a certificate and its key come together"
+    refresh, remember = settings.get("refresh", 60), settings.get("remember", 300)
+    if isinstance(refresh, int) and isinstance(remember, int) and remember <= refresh:
+        yield (at, "remember"), "must be longer than refresh"
+    yield from _one_secret((at,), settings, "bearer")
+    if kind in ("program", "operator") and _table(tree, "trust").get("allow-viewers"):
+        yield ("trust", "allow-viewers"), f'has no use with authorizer.kind = "{kind}"'
 
 
 def _data_token(data: dict[str, Any], token: dict[str, Any]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ READS = frozenset(
         "org.varlink.service.GetInterfaceDescription",
         "io.dongled.Control.Status",
         "io.dongled.Control.Watch",
+        "io.dongled.Control.Requests",
     }
 )
 """The methods that change nothing and tell no secret. Whatever is not named here acts."""

@@ -12,7 +12,7 @@ from asyncvarlink import VarlinkClientProtocol, VarlinkErrorReply, connect_unix_
 
 from dongled.agent.control.interface import ControlInterface, Failed
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus
+from dongled.agent.status import DaemonStatus, RequestStatus
 
 TIMEOUT = 5.0
 
@@ -34,10 +34,31 @@ async def watch_status(path: Path, every: float) -> AsyncGenerator[DaemonStatus,
 
 
 async def expel(path: Path, peer: str, reason: str) -> list[str]:
-    """Have the daemon expel a peer; the meetings' names. Raises AgentError: also what the daemon says."""
+    """Have the daemon expel a peer; from where, and whom. Raises AgentError: also what the daemon says."""
     async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
         meetings: list[str] = (await daemon.Expel(peer=peer, reason=reason))["meetings"]
         return meetings
+
+
+async def fetch_requests(path: Path) -> list[RequestStatus]:
+    """Who waits for the operator's word, and what it was. Raises AgentError."""
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        requests: list[RequestStatus] = (await daemon.Requests())["requests"]
+        return requests
+
+
+async def approve(path: Path, request: str, seconds: int | None) -> list[RequestStatus]:
+    """Let a request pass; what was approved. Raises AgentError: also what the daemon says."""
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        requests: list[RequestStatus] = (await daemon.Approve(request=request, seconds=seconds))["requests"]
+        return requests
+
+
+async def deny(path: Path, request: str, seconds: int | None) -> list[RequestStatus]:
+    """Refuse a request; what was refused. Raises AgentError: also what the daemon says."""
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        requests: list[RequestStatus] = (await daemon.Deny(request=request, seconds=seconds))["requests"]
+        return requests
 
 
 @asynccontextmanager

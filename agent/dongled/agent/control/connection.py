@@ -18,6 +18,7 @@ from asyncvarlink import (
 from asyncvarlink.serviceinterface import PermissionDenied
 
 from dongled.agent.control.access import Access, Caller, needed
+from dongled.agent.control.caller import calling
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Connection(VarlinkInterfaceServerProtocol):
         if wanted is Access.ACT:
             log.info("user %d calls %s", self.caller.uid, call.method)
         self._unsent = None
+        calling.set(self.caller.uid)
         running = super().call_received(call, fds)
         # Until this is done no further call is looked at: answers that nobody reads do not pile up.
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

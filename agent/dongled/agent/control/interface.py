@@ -10,7 +10,7 @@ from typing import Protocol
 from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
 
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus
+from dongled.agent.status import DaemonStatus, RequestStatus
 
 NAME = "io.dongled.Control"
 
@@ -21,6 +21,12 @@ class Controlled(Protocol):
     def status(self) -> DaemonStatus: ...
 
     def expel(self, name: str, reason: str) -> list[str]: ...
+
+    def requests(self) -> list[RequestStatus]: ...
+
+    def approve(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
+
+    def deny(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
 
 
 class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
@@ -65,6 +71,24 @@ class ControlInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod(return_parameter="meetings")
     def Expel(self, peer: str, reason: str) -> list[str]:
-        """As a moderator, expel a peer; returns the names of the meetings. Replies ``Failed``."""
+        """As a moderator, expel a peer; returns the meetings' names, and whom. Replies ``Failed``."""
         with _failures_told():
             return self._daemon.expel(peer, reason)
+
+    @varlinkmethod(return_parameter="requests")
+    def Requests(self) -> list[RequestStatus]:
+        """Who waits for the operator's word, and what it was. Replies ``Failed``."""
+        with _failures_told():
+            return self._daemon.requests()
+
+    @varlinkmethod(return_parameter="requests")
+    def Approve(self, request: str, seconds: int | None) -> list[RequestStatus]:
+        """Let a request pass, for so long; returns what was approved. Replies ``Failed``."""
+        with _failures_told():
+            return self._daemon.approve(request, seconds)
+
+    @varlinkmethod(return_parameter="requests")
+    def Deny(self, request: str, seconds: int | None) -> list[RequestStatus]:
+        """Refuse a request, and take back what was approved, for so long. Replies ``Failed``."""
+        with _failures_told():
+            return self._daemon.deny(request, seconds)

@@ -21,6 +21,7 @@ from dongled.agent.protocol.api import (
     Effect,
     EvidenceWanted,
     Expelled,
+    Judged,
     OpenWith,
     Peer,
     PeerChanged,
@@ -307,20 +308,32 @@ class EncryptedSession:
                 self.streams.stop_opening((session, stream), below)
             case PeerJoined(peer) | PeerChanged(peer):
                 if peer.session not in self._peers:
-                    self._journal.event(f"joined: {peer.terminal} ({peer.subject})")
+                    self._journal.event(f"joined: {peer.described}")
                 self._peers[peer.session] = peer
                 for feed in self._feeds.values():
                     self._watch(feed)
             case PeerLeft(session, reason):
                 gone = self._peers.pop(session)
-                self._journal.event(f"left ({reason}): {gone.terminal}")
+                self._journal.event(f"left ({reason}): {gone.described}")
                 self._tasks.spawn(self.streams.forget(self.room, session))
             case Expelled(terminal, by, reason):
-                self._journal.event(f"expelled by {by}: {terminal}" + (f" ({reason})" if reason else ""))
-            case Refused(reason, detail, source):
-                self._journal.refusal(reason, detail, source, boottime())
+                self._journal.event(
+                    f"expelled by {self._described(by)}: {self._described(terminal)}"
+                    + (f" ({reason})" if reason else "")
+                )
+            case Refused(reason, detail, source, session):
+                known = self._peers.get(session) if session else None
+                self._journal.refusal(reason, detail, known.described if known else source, boottime())
+            case Judged(verdict, peer, names, reason, detail):
+                why = f"{reason}: {detail}" if reason else detail
+                self._journal.event(f"{verdict}: {', '.join(names)} to {peer.described}; {why}")
             case Alarm(reason, detail):
                 self._journal.alarm(reason, detail)
+
+    def _described(self, terminal: str) -> str:
+        """A peer by its terminal's name, or just that name."""
+        known = (peer for peer in self._peers.values() if peer.terminal == terminal)
+        return next((peer.described for peer in known), terminal)
 
     async def _send(self) -> None:
         while True:

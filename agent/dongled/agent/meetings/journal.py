@@ -33,7 +33,7 @@ class Journal:
         if now - self._last_logged.get(reason, float("-inf")) >= LOG_INTERVAL:
             self._last_logged[reason] = now
             self.events.append(f"refused: {reason}")
-            self._log.warning("refused (%s) from %.64r: %.200s", reason, source, detail)
+            self._log.warning("refused (%s) from %.200r: %.200s", reason, source, detail)
 
     def alarm(self, reason: str, detail: str) -> None:
         self.alarms[reason] += 1

@@ -30,7 +30,7 @@ class Meetings:
             session.judge_again()
 
     def expel(self, name: str, reason: str) -> list[str]:
-        """Have every meeting that this peer is in expel it; returns their names. Raises AgentError."""
+        """Have every meeting that this peer is in expel it; says from where, and whom. Raises AgentError."""
         expelled = []
         for meeting, session in self.encrypted():
             found = session.peers_named(name)
@@ -40,7 +40,7 @@ class Meetings:
                 )
             for peer in found[:1]:
                 session.expel(peer, reason)
-                expelled.append(meeting.settings.name)
+                expelled.append(f"{meeting.settings.name}: {peer.described}")
         if not expelled:
             raise AgentError(
                 "no-such-peer",

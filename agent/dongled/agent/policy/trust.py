@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dongled.agent.policy.authorizer.api import Authorizer
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import RevocationFetcher
 from dongled.agent.policy.floor import FloorFile, keep_floor
@@ -14,17 +15,20 @@ from dongled.agent.policy.verifier import CertificatePolicy
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """``fetcher`` None: revocation is off."""
+    """``fetcher`` None: revocation is off; ``authorizer`` None: a list says who may watch."""
 
     policy: CertificatePolicy
     clock: TrustedClock
     floor: FloorFile
     fetcher: RevocationFetcher | None
+    authorizer: Authorizer | None = None
 
     def on_learned(self, learned: Callable[[], None]) -> None:
         """Call ``learned`` whenever a certificate may have to be judged otherwise than before."""
         if self.fetcher is not None:
             self.fetcher.on_learned(learned)
+        if self.authorizer is not None:
+            self.authorizer.on_learned(learned)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -32,3 +36,5 @@ class Trust:
             group.create_task(keep_floor(self.clock, self.floor))
             if self.fetcher is not None:
                 group.create_task(self.fetcher.run())
+            if self.authorizer is not None:
+                group.create_task(self.authorizer.run())

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.allowlist import AllowList
 from dongled.agent.policy.api import CheckedCertificate, EvidenceCheck, PolicyRefused, Presented
+from dongled.agent.policy.authorizer.api import Authorizer, question_about
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.ocsp import find_answer
@@ -26,7 +27,8 @@ class CertificatePolicy:
     ``roots`` are PEM or DER bytes; ``allow_viewers`` and ``allow_publishers`` are ``urn:uuid:...`` or
     ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal.
     ``revocations`` None: nothing is ever taken for revoked; ``max_age`` is of OCSP answers that terminals
-    bring; ``evidence`` is what else they must show. Raises AgentError for settings that cannot be used.
+    bring; ``evidence`` is what else they must show. ``authorizer`` decides in place of the list of viewers.
+    Raises AgentError for settings that cannot be used.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class CertificatePolicy:
         revocations: Revocations | None = None,
         max_age: timedelta = timedelta(0),
         evidence: Sequence[EvidenceCheck] = (),
+        authorizer: Authorizer | None = None,
     ) -> None:
         self._clock = clock
         self._revocations = revocations
         self._max_age = max_age
         self._evidence = tuple(evidence)
+        self._authorizer = authorizer
         self._certificates = CertificateVerifier(roots, clock, revocations)
         self._viewers = AllowList("viewer", allow_viewers)
         self._publishers = AllowList("publisher", allow_publishers)
@@ -172,10 +176,11 @@ class CertificatePolicy:
         """May this terminal have the key of my stream, now? Returns on what grounds. Raises PolicyRefused."""
         self._require_current(identity)
         _require_role(identity, Role.VIEWER)
-        self._viewers.check(identity.terminal)
-        for evidence in self._evidence:
-            evidence.check(identity, presented)
-        return "on the list of viewers"
+        shown = [word for evidence in self._evidence for word in evidence.check(identity, presented)]
+        if self._authorizer is None:
+            self._viewers.check(identity.terminal)
+            return "on the list of viewers"
+        return self._authorizer.decide(question_about(identity, presented, shown), stream)
 
     def _require_current(self, identity: CheckedCertificate) -> None:
         # The certificate was checked when it was announced; it may have run out or been revoked since.

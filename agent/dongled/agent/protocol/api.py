@@ -29,6 +29,11 @@ class Peer:
     assurance: str
     streams: tuple[Stream, ...]
 
+    @property
+    def described(self) -> str:
+        """For people: who it is, what it may do, and how much its keys are to be believed."""
+        return f"{self.terminal} ({self.subject}; {', '.join(sorted(self.roles))}; {self.assurance})"
+
 
 @dataclass(frozen=True, slots=True)
 class Assertion:

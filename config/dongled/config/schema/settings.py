@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from dongled.config.base import Extra, Section
+from dongled.config.schema.authorizer import AuthorizerSettings
 from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
 from dongled.config.schema.ice import IceSettings
@@ -23,6 +24,7 @@ class Settings(Section):
     token: TokenSettings | None = None
     data_token: Annotated[DataTokenSettings | None, Extra()] = None
     trust: TrustSettings = TrustSettings()
+    authorizer: AuthorizerSettings = AuthorizerSettings()
     enrolment: Annotated[EnrolmentSettings | None, Extra()] = None
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
