@@ -14,7 +14,7 @@ from dongled.agent.errors import AgentError
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.terminal import own_name
-from dongled.agent.wiring import _chain
+from dongled.agent.wiring import chain_in_use
 from dongled.config.api import KeyPin
 from dongled.tokens.api import KeyRole
 from dongled.tokens.describe import certified_point, issued_at
@@ -42,7 +42,7 @@ def file(tmp_path: Path, absurd: bytes) -> Path:
 def test_a_file_that_the_settings_name(file: Path) -> None:
     pin = KeyPin(id="01", sha256="0" * 64, certificate=file)
     with pytest.raises(AgentError) as refused:
-        _chain(pin, None, None)  # type: ignore[arg-type]  # neither key nor kept chain is looked at
+        chain_in_use(pin, None, None)  # type: ignore[arg-type]  # neither key nor kept chain is looked at
     assert refused.value.reason == "certificate-file"
 
 

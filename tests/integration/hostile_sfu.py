@@ -35,8 +35,7 @@ class HostileSfu:
     """Carries one terminal's signalling to Janus and back.
 
     ``rewrite`` is given each list of publishers that Janus tells, and returns what the terminal is told.
-    ``publishes`` tells of feeds of its own; ``splice`` names the room and the feed that the terminal gets in
-    place of one that it was told of.
+    ``tell`` adds events of its own.
     """
 
     def __init__(self, janus: str) -> None:
@@ -44,7 +43,6 @@ class HostileSfu:
         self.url = ""
         self.rewrite: Callable[[list[Item]], list[Item]] = lambda items: items
         self.known: dict[str, Item] = {}
-        self.splice: dict[str, tuple[str, str]] = {}
         self._room: Item | None = None
         self._terminal: ServerConnection | None = None
 
@@ -75,7 +73,7 @@ class HostileSfu:
 
             async def up() -> None:
                 async for text in terminal:
-                    await janus.send(json.dumps(self._write(json.loads(text))))
+                    await janus.send(text)
 
             async def down() -> None:
                 async for text in janus:
@@ -88,14 +86,6 @@ class HostileSfu:
                 way.cancel()
                 with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
                     await way
-
-    def _write(self, message: Item) -> Item:
-        body = message.get("body", {})
-        if body.get("ptype") == "subscriber":
-            for stream in body["streams"]:
-                if (instead := self.splice.get(str(stream["feed"]))) is not None:
-                    body["room"], stream["feed"] = instead
-        return message
 
     def _read(self, message: Item) -> Item:
         data = message.get("plugindata", {}).get("data", {})

@@ -217,22 +217,8 @@ class WarningStatus:
 
 
 @dataclass(slots=True)
-class ReloadStatus:
-    """What became of the last reload: names of meetings, and the keys that wait for a restart, dotted."""
-
-    kept: list[str]
-    begun: list[str]
-    ended: list[str]
-    restart: list[str]
-
-
-@dataclass(slots=True)
 class DaemonStatus:
-    """``uptime`` in seconds; ``warnings`` are what an operator should know and may have chosen.
-
-    ``reload_refused`` says what is wrong with the configuration that the last reload found, and is empty
-    when it was taken; ``restart`` names the keys of it that wait for a restart.
-    """
+    """``uptime`` in seconds; ``warnings`` are what an operator should know and may have chosen."""
 
     version: str
     pid: int
@@ -247,5 +233,3 @@ class DaemonStatus:
     time: TimeStatus | None = None
     revocation: RevocationStatus | None = None
     disks: list[DiskStatus] = field(default_factory=list)
-    reload_refused: str = ""
-    restart: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -33,7 +33,6 @@ from dongled.agent.policy.stapled import staples
 from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
-from dongled.agent.reload import Basis
 from dongled.agent.sfu.janus.room import JanusSettings
 from dongled.agent.terminal import Terminal, own_name
 from dongled.capture.factory import open_source
@@ -93,7 +92,7 @@ def key_opener(settings: Settings, ledger: PinLedger, where: Places) -> Callable
     """Opens the keys, unlocked and checked against their pins, as often as called. Raises TokenError."""
     token = settings.token
     assert token is not None
-    pins = KeyPins(identity=_pin(token.identity), data=_pin(token.data))
+    pins = KeyPins(identity=key_pin(token.identity), data=key_pin(token.data))
 
     async def open_keys() -> OpenedToken:
         first = where[KeyRole.IDENTITY]()
@@ -103,7 +102,7 @@ def key_opener(settings: Settings, ledger: PinLedger, where: Places) -> Callable
     return open_keys
 
 
-def _pin(pin: KeyPin) -> tokens.KeyPin:
+def key_pin(pin: KeyPin) -> tokens.KeyPin:
     return tokens.KeyPin(pin.cka_id, pin.digest)
 
 
@@ -151,23 +150,6 @@ def open_authorizer(authorizer: AuthorizerSettings) -> Authorizer | None:
             exchange = Exchange(address, authorizer.timeout)
             return Program(exchange, remember=authorizer.remember, refresh=authorizer.refresh)
     return None
-
-
-def change_policy(policy: CertificatePolicy, settings: Settings) -> None:
-    """Have a running daemon judge by these settings. Raises AgentError, and then nothing has changed."""
-    trust = settings.trust
-    policy.change(
-        [root.read_bytes() for root in trust.roots],
-        trust.allow_viewers,
-        trust.allow_publishers,
-        trust.minimum_assurance,
-    )
-
-
-def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
-    """Reads the meeting's secrets. Raises ConfigError and SfuError."""
-    streams = tuple(settings.stream_by_id(stream) for stream in meeting.publish)
-    return Basis(meeting, streams, janus_settings(meeting), ice_settings(settings))
 
 
 def open_enroller(
@@ -220,7 +202,7 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
     """Raises AgentError where a certificate is missing or does not name a terminal."""
     token, kept = settings.token, KeptChains(settings.state.directory)
     assert token is not None
-    identity = _chain(token.identity, keys.identity, kept)
+    identity = chain_in_use(token.identity, keys.identity, kept)
     if not identity:
         raise AgentError(
             "no-certificate",
@@ -228,12 +210,13 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
             "Have one issued ('dongled enroll', or 'dongled token csr' and 'dongled token import-cert'), "
             "or name its file in [token.identity] certificate.",
         )
-    data = _chain(token.data, keys.data, kept)
+    data = chain_in_use(token.data, keys.data, kept)
     evidence = gatherer([staples(policy, [identity, data])])
     return Terminal(own_name(identity[0]), keys, identity, data, policy, evidence)
 
 
-def _chain(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
+def chain_in_use(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
+    """A key's certificate and what leads from it, DER; empty where there is none. Raises AgentError."""
     if pin.certificate is None:
         return kept.in_use(key)
     try:
@@ -267,8 +250,8 @@ def ice_settings(settings: Settings) -> IceSettings:
     return IceSettings(settings.ice.stun, turn)
 
 
-def outbound_settings(streams: Iterable[StreamSettings]) -> list[OutboundSettings]:
-    return [_outbound(stream) for stream in streams]
+def outbound_settings(settings: Settings, meeting: MeetingSettings) -> list[OutboundSettings]:
+    return [_outbound(settings.stream_by_id(stream_id)) for stream_id in meeting.publish]
 
 
 def _outbound(stream: StreamSettings) -> OutboundSettings:

@@ -219,7 +219,7 @@ async def store_certificate(
                 f"the certificate is not for the token's {role.value} key",
                 "have the request that `dongled token csr` wrote certified, and check which role it was for",
             )
-        _check_usage(role, certificate)
+        check_usage(role, certificate)
         await session.call(
             "store_certificate",
             key=key.cka_id,
@@ -277,7 +277,8 @@ def _key_usage(role: KeyRole) -> x509.KeyUsage:
     )
 
 
-def _check_usage(role: KeyRole, certificate: x509.Certificate) -> None:
+def check_usage(role: KeyRole, certificate: x509.Certificate) -> None:
+    """Does the certificate let the key do what its role needs? Raises TokenError."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:

@@ -12,7 +12,6 @@ COMMANDS = {
     "view": "view",
     "status": "status",
     "doctor": "doctor",
-    "reload": "reload",
     "requests": "requests",
     "approve": "approve",
     "deny": "deny",

@@ -19,5 +19,4 @@ def command(choice: SettingsChoice, verbose: bool) -> None:
     from dongled.agent.daemon import Daemon
     from dongled.agent.process import run_until_stopped
 
-    daemon = Daemon(settings, choice.instance, load=choice.load)
-    run_until_stopped(daemon.run(), verbose=verbose, hangup=daemon.hangup)
+    run_until_stopped(Daemon(settings, choice.instance).run(), verbose=verbose)

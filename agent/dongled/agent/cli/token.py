@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dongled.agent.cli.errors import reporting_errors
+from dongled.agent.cli.token_doctor import bench_command, doctor_command
 from dongled.agent.cli.token_options import module_option, pin_source, token_options
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.group()
 def command() -> None:
     """Look at tokens, prepare one for a terminal, get its keys certified."""
+
+
+command.add_command(doctor_command)
+command.add_command(bench_command)
 
 
 @command.command("list")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dongled.agent.doctor.api import Check
 from dongled.agent.doctor.case import TerminalCase
-from dongled.agent.doctor.checks import config, daemon
+from dongled.agent.doctor.checks import config, daemon, token
 
 CHECKS: tuple[Check[TerminalCase], ...] = (
     config.CHECK,
     daemon.CHECK,
+    *token.CHECKS,
 )

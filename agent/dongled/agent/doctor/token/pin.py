@@ -1,0 +1,26 @@
+"""Can the PIN's source be used, and how well does it keep the PIN? The PIN itself is not looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from dongled.agent.doctor.api import Finding, ok, warning
+from dongled.agent.doctor.token.case import Part, TokenCase, check
+from dongled.tokens.pin import PinCredential, PinFile, PinPrompt
+
+
+async def look(case: TokenCase, part: Part) -> Iterable[Finding]:
+    source = part.place().pin
+    if isinstance(source, PinPrompt):
+        text = "somebody has to type it at every start"
+        return [warning(text, "pin-file or pin-credential start unattended")]
+    await asyncio.to_thread(source.version)
+    if isinstance(source, PinFile) and not isinstance(source, PinCredential):
+        await asyncio.to_thread(source.read)
+        text = f"weak: {source.description} is as safe as this machine's disk"
+        return [warning(text, "a systemd credential bound to the machine's TPM: docs/operations.md")]
+    return [ok(source.description)]
+
+
+CHECK = check("token-pin", "The PIN's source can be used, and keeps it well", look)
