@@ -35,7 +35,8 @@ class HostileSfu:
     """Carries one terminal's signalling to Janus and back.
 
     ``rewrite`` is given each list of publishers that Janus tells, and returns what the terminal is told.
-    ``tell`` adds events of its own.
+    ``publishes`` tells of feeds of its own; ``splice`` names the room and the feed that the terminal gets in
+    place of one that it was told of.
     """
 
     def __init__(self, janus: str) -> None:
@@ -43,6 +44,7 @@ class HostileSfu:
         self.url = ""
         self.rewrite: Callable[[list[Item]], list[Item]] = lambda items: items
         self.known: dict[str, Item] = {}
+        self.splice: dict[str, tuple[str, str]] = {}
         self._room: Item | None = None
         self._terminal: ServerConnection | None = None
 
@@ -73,7 +75,7 @@ class HostileSfu:
 
             async def up() -> None:
                 async for text in terminal:
-                    await janus.send(text)
+                    await janus.send(json.dumps(self._write(json.loads(text))))
 
             async def down() -> None:
                 async for text in janus:
@@ -86,6 +88,14 @@ class HostileSfu:
                 way.cancel()
                 with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
                     await way
+
+    def _write(self, message: Item) -> Item:
+        body = message.get("body", {})
+        if body.get("ptype") == "subscriber":
+            for stream in body["streams"]:
+                if (instead := self.splice.get(str(stream["feed"]))) is not None:
+                    body["room"], stream["feed"] = instead
+        return message
 
     def _read(self, message: Item) -> Item:
         data = message.get("plugindata", {}).get("data", {})

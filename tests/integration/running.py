@@ -35,7 +35,14 @@ class Running:
 
     @classmethod
     def start(
-        cls, company: Company, url: str, room: str, name: str, folder: Path, changes: Mapping[str, str]
+        cls,
+        company: Company,
+        url: str,
+        room: str,
+        name: str,
+        folder: Path,
+        changes: Mapping[str, str],
+        launch: Callable[..., subprocess.Popen[bytes]] = start,
     ) -> Running:
         """``changes`` are replacements in the text of the configuration, old to new."""
         folder.mkdir(parents=True)
@@ -53,7 +60,7 @@ class Running:
         verb: list[str | Path] = (
             ["run"] if name == "camera" else ["view", "--socket", folder / "control.sock"]
         )
-        process = start(*verb, "--config", settings, env=cast.env, log=folder / "log")
+        process = launch(*verb, "--config", settings, env=cast.env, log=folder / "log")
         return cls(process, folder, room)
 
     def stop(self) -> int:
@@ -71,14 +78,16 @@ class Running:
         """Raises AgentError."""
         return asyncio.run(fetch_status(self.folder / "control.sock"))
 
-    def until(self, what: Callable[[MeetingStatus], object], patience: float = PATIENCE) -> MeetingStatus:
-        """The meeting's status as soon as ``what`` is true of it."""
+    def until(
+        self, what: Callable[[MeetingStatus], object], patience: float = PATIENCE, number: int = 0
+    ) -> MeetingStatus:
+        """A meeting's status, by its number, as soon as ``what`` is true of it."""
         deadline = time.monotonic() + patience
         last: MeetingStatus | str = "no answer"
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log
             try:
-                last = self.status().meetings[0]
+                last = self.status().meetings[number]
             except AgentError as error:
                 last = str(error)
             else:

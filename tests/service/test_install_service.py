@@ -42,7 +42,13 @@ def test_program_and_user_are_put_everywhere(tmp_path: Path) -> None:
     units.install(tmp_path, units.files(PROGRAM, "camera"))
     told = everything(tmp_path)
     unit = told["etc/systemd/system/dongled@.service"]
-    assert "ExecStart=/opt/terminal/bin/dongled run --instance %i\nUser=camera\nGroup=camera\n" in unit
+    for line in (
+        "ExecStart=/opt/terminal/bin/dongled run --instance %i",
+        "ExecReload=/opt/terminal/bin/dongled reload --instance %i",
+        "User=camera",
+        "Group=camera",
+    ):
+        assert f"\n{line}\n" in unit
     assert "d /run/dongled 0755 camera camera -" in told["etc/tmpfiles.d/dongled.conf"]
     assert "d /etc/dongled 0750 root camera -" in told["etc/tmpfiles.d/dongled.conf"]
     assert 'GROUP="camera"' in told["etc/udev/rules.d/70-dongled.rules"]

@@ -6,7 +6,7 @@ import os
 
 from dongled.agent.control.caller import caller
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus, MeetingStatus, RequestStatus, TokenStatus
+from dongled.agent.status import DaemonStatus, MeetingStatus, ReloadStatus, RequestStatus, TokenStatus
 
 
 class ControlledDouble:
@@ -38,3 +38,6 @@ class ControlledDouble:
         terminal = "urn:uuid:00000000-0000-4000-8000-000000000001"
         who = ("abcd", "demo", terminal, "viewer", ["viewer"], "hardware", "ab" * 32)
         return RequestStatus(*who, ["camera"], [], state, by, 61.0, left)
+
+    async def reload(self) -> ReloadStatus:
+        return ReloadStatus(["demo"], [], [], ["token.uri"])

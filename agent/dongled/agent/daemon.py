@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,11 +34,14 @@ from dongled.agent.notify import Notifier
 from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Peer, Stream
-from dongled.agent.status import DaemonStatus, RequestStatus
-from dongled.agent.tasks import OwnedTasks
+from dongled.agent.reload import Basis
+from dongled.agent.reload import plan as make_plan
+from dongled.agent.sfu.api import SfuError
+from dongled.agent.status import DaemonStatus, ReloadStatus, RequestStatus
+from dongled.agent.tasks import OwnedTasks, keep_going
 from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
-from dongled.config.api import MeetingSettings, Settings, settings_warnings
+from dongled.config.api import ConfigError, MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
 from dongled.tokens.ledger_file import FileLedger
 from dongled.tokens.opened import OpenedToken
@@ -58,26 +62,37 @@ class Viewing:
     socket: Path | None
 
 
-def _trust_failed(error: BaseException) -> None:
-    # What is known runs out, and then nobody is granted anything: closed, but not for long unseen.
-    log.error("revocations are no longer asked about: %s", error, exc_info=error)
-
-
-def _renewal_failed(error: BaseException) -> None:
-    log.error("certificates are no longer renewed: %s", error, exc_info=error)
+def _background_failed(error: BaseException) -> None:
+    log.error("%s", error, exc_info=error)
 
 
 class Daemon:
     """``viewing`` None: publish, subscribe and sink as the settings say."""
 
-    def __init__(self, settings: Settings, instance: str | None, viewing: Viewing | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        instance: str | None,
+        viewing: Viewing | None = None,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        """``load`` reads the settings again. Raises ConfigError. None: they are never read again."""
         self._settings = settings
+        self._load = load
+        self._bases: dict[Meeting, Basis] = {}
+        self._running: dict[Meeting, asyncio.Task[None]] = {}
+        self._group = asyncio.TaskGroup()
+        self._notifier = Notifier()
+        self._reloading = asyncio.Lock()
+        self._reloads = OwnedTasks(lambda error: log.debug("told already: %s", error))
+        self._reload_refused = ""
+        self._restart: tuple[str, ...] = ()
         self._instance = instance or ""
         self._viewing = viewing
         self._custody: Custody | None = None
         self._trust: Trust | None = None
         self._renewal: Renewal | None = None
-        self._renewing = OwnedTasks(_renewal_failed)
+        self._renewing = OwnedTasks(_background_failed)
         self._meetings = Meetings([])
         self._player_left = asyncio.Event()
         self._started = boottime()
@@ -94,28 +109,28 @@ class Daemon:
             custody = None
             if self._settings.token is not None:
                 custody = self._custody = await self._open_custody(stack)
-            self._meetings = Meetings([self._meeting(meeting) for meeting in self._settings.meeting])
+            self._meetings.replace([self._meeting(basis) for basis in self._wanted_bases(self._settings)])
+            stack.push_async_callback(self._reloads.cancel)
             await self._serve_control(stack)
             await self._serve_metrics(stack)
-            notifier = Notifier()
-            notifier.tell(READY="1")
+            self._notifier.tell(READY="1")
             for warning in settings_warnings(self._settings):
                 log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(meeting.run()) for meeting in self._meetings]
-                running.append(group.create_task(Vitality(notifier, self._meetings).run()))
+            async with self._group as group:
+                running = [group.create_task(Vitality(self._notifier, self._meetings).run())]
                 running.append(group.create_task(self._health.run()))
                 if custody is not None:
                     running.append(group.create_task(custody.run()))
+                self._start_meetings()
                 await self._player_left.wait()
-                for task in running:
+                for task in [*running, *self._running.values()]:
                     task.cancel()
 
     async def _open_custody(self, stack: contextlib.AsyncExitStack) -> Custody:
         trust = self._trust = wiring.open_trust(self._settings)
         trust.on_learned(lambda: self._meetings.judge_again())
-        background = OwnedTasks(_trust_failed)
-        background.spawn(trust.run())
+        background = OwnedTasks(_background_failed)
+        background.spawn(keep_going("asking about revocations", trust.run))
         stack.push_async_callback(background.cancel)
         stack.push_async_callback(self._renewing.cancel)
         ledger, where = FileLedger(self._settings.state.directory), wiring.places(self._settings)
@@ -128,7 +143,7 @@ class Daemon:
                 enroller = wiring.open_enroller(self._settings, keys, where, ledger, trust.clock)
                 if enroller is not None:
                     self._renewal = Renewal(enroller, trust.clock, self._renewed)
-                    self._renewing.spawn(self._renewal.run())
+                    self._renewing.spawn(keep_going("renewing certificates", self._renewal.run))
             return wiring.open_terminal(self._settings, keys, trust.policy)
 
         awaited = {"no-certificate"} if self._settings.enrolment is not None else ()
@@ -202,11 +217,91 @@ class Daemon:
         await server.start()
         stack.push_async_callback(server.close)
 
-    def _meeting(self, meeting: MeetingSettings) -> Meeting:
-        journal = Journal(meeting.name)
-        ice = wiring.ice_settings(self._settings)
-        room = wiring.janus_settings(meeting)
-        mine = [] if self._viewing else wiring.outbound_settings(self._settings, meeting)
+    def _wanted_bases(self, settings: Settings) -> list[Basis]:
+        return [wiring.meeting_basis(settings, meeting) for meeting in settings.meeting]
+
+    def _start_meetings(self) -> None:
+        for meeting in self._meetings:
+            if meeting not in self._running:
+                self._running[meeting] = self._group.create_task(meeting.run())
+
+    def hangup(self) -> None:
+        """SIGHUP: ``reload``, and what comes of it is in the log."""
+        self._reloads.spawn(self._reload_alone())
+
+    async def reload(self) -> ReloadStatus:
+        """Take what the configuration says now. Raises AgentError, and then nothing has changed."""
+        # Whoever asked for it may go; it is not left half done.
+        return await asyncio.shield(self._reloads.spawn(self._reload_alone()))
+
+    async def _reload_alone(self) -> ReloadStatus:
+        async with self._reloading:
+            self._notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+            try:
+                done = await self._take_new_settings()
+            except (AgentError, ConfigError, SfuError, OSError) as error:
+                problems = error.problems if isinstance(error, ConfigError) else ()
+                reason = "config-unreadable" if isinstance(error, OSError) else error.reason
+                self._reload_refused = "; ".join(map(str, problems)) or str(error)
+                log.error("the configuration stays as it was: %s [%s]", error, reason)
+                raise AgentError(reason, str(error), getattr(error, "hint", "")) from None
+            finally:
+                self._notifier.tell(READY="1")
+            self._reload_refused, self._restart = "", tuple(done.restart)
+            for title, names in asdict(done).items():
+                if names:
+                    log.info("configuration read again: %s: %s", title, ", ".join(names))
+            return done
+
+    async def _take_new_settings(self) -> ReloadStatus:
+        if self._load is None:
+            raise AgentError(
+                "no-reload", "This terminal's settings are its command line's.", "Start it again."
+            )
+        plan = make_plan(self._settings, await asyncio.to_thread(self._load))
+        bases = self._wanted_bases(plan.settings)
+        if self._custody is None and any(basis.meeting.encryption != "plain" for basis in bases):
+            raise AgentError(
+                "restart-needed",
+                "An encrypted meeting needs the token.",
+                "Restart the daemon.",
+            )
+        if self._trust is not None:
+            wiring.change_policy(self._trust.policy, plan.settings)
+        # From here on nothing fails.
+        self._settings = plan.settings
+        before = {self._bases[meeting].meeting.name: meeting for meeting in self._meetings}
+        kept = {name: each for name, each in before.items() if self._bases[each] in bases}
+        for meeting in before.values():
+            if meeting not in kept.values():
+                await self._stop_meeting(meeting)
+        self._meetings.replace(
+            [
+                kept.get(basis.meeting.name) or self._meeting(basis, before.get(basis.meeting.name))
+                for basis in bases
+            ]
+        )
+        self._start_meetings()
+        self._meetings.judge_again()
+        names = [basis.meeting.name for basis in bases]
+        return ReloadStatus(
+            kept=list(kept),
+            begun=[name for name in names if name not in kept],
+            ended=[name for name in before if name not in names],
+            restart=list(plan.restart),
+        )
+
+    async def _stop_meeting(self, meeting: Meeting) -> None:
+        task = self._running.pop(meeting)
+        task.cancel()
+        await asyncio.wait([task])
+        del self._bases[meeting]
+
+    def _meeting(self, basis: Basis, before: Meeting | None = None) -> Meeting:
+        """``before``: the meeting of this name so far, whose counts go on."""
+        meeting, room, ice = basis.meeting, basis.room, basis.ice
+        journal = before.journal if before is not None else Journal(meeting.name)
+        mine = [] if self._viewing else wiring.outbound_settings(basis.streams)
         sinks = self._viewing.sinks if self._viewing else wiring.sink_maker(meeting.sink)
 
         def open_session() -> Session:
@@ -226,6 +321,7 @@ class Daemon:
 
         ready = self._custody.ready if self._custody and meeting.encryption != "plain" else None
         made = Meeting(meeting, open_session, journal, ready)
+        self._bases[made] = basis
         return made
 
     def _stay(self, meeting: Meeting) -> Callable[[], Awaitable[None]] | None:
@@ -273,4 +369,6 @@ class Daemon:
             time=facts.time_status(self._trust),
             revocation=facts.revocation_status(self._trust, self._settings.trust.revocation),
             disks=self._health.disks,
+            reload_refused=self._reload_refused,
+            restart=list(self._restart),
         )

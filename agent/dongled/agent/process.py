@@ -9,7 +9,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dongled.agent.notify import Notifier
@@ -24,8 +24,13 @@ def harden() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def run_until_stopped(work: Coroutine[Any, Any, None], *, verbose: bool = False) -> None:
-    """Run to the end or to SIGTERM or SIGINT, which end it cleanly. Raises what ``work`` raises."""
+def run_until_stopped(
+    work: Coroutine[Any, Any, None], *, verbose: bool = False, hangup: Callable[[], None] | None = None
+) -> None:
+    """Run to the end or to SIGTERM or SIGINT, which end it cleanly. Raises what ``work`` raises.
+
+    ``hangup`` is called at SIGHUP, which otherwise ends the process as it ends any other.
+    """
     harden()
     # The watchdog ends a process that hangs by SIGABRT: say where it hung.
     faulthandler.enable()
@@ -37,10 +42,10 @@ def run_until_stopped(work: Coroutine[Any, Any, None], *, verbose: bool = False)
     # Both tell of every packet, and of addresses, without being asked.
     for noisy in ("aioice", "aiortc"):
         logging.getLogger(noisy).setLevel(logging.DEBUG if verbose else logging.ERROR)
-    asyncio.run(_until_stopped(work))
+    asyncio.run(_until_stopped(work, hangup))
 
 
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+async def _until_stopped(work: Coroutine[Any, Any, None], hangup: Callable[[], None] | None) -> None:
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     stopped = False
@@ -53,6 +58,8 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, hangup)
     try:
         await task
     except asyncio.CancelledError:

@@ -217,8 +217,22 @@ class WarningStatus:
 
 
 @dataclass(slots=True)
+class ReloadStatus:
+    """What became of the last reload: names of meetings, and the keys that wait for a restart, dotted."""
+
+    kept: list[str]
+    begun: list[str]
+    ended: list[str]
+    restart: list[str]
+
+
+@dataclass(slots=True)
 class DaemonStatus:
-    """``uptime`` in seconds; ``warnings`` are what an operator should know and may have chosen."""
+    """``uptime`` in seconds; ``warnings`` are what an operator should know and may have chosen.
+
+    ``reload_refused`` says what is wrong with the configuration that the last reload found, and is empty
+    when it was taken; ``restart`` names the keys of it that wait for a restart.
+    """
 
     version: str
     pid: int
@@ -233,3 +247,5 @@ class DaemonStatus:
     time: TimeStatus | None = None
     revocation: RevocationStatus | None = None
     disks: list[DiskStatus] = field(default_factory=list)
+    reload_refused: str = ""
+    restart: list[str] = field(default_factory=list)

@@ -48,7 +48,7 @@ def files(program: Path, user: str) -> dict[str, str]:
 
 
 def _fit(name: str, program: str, user: str) -> str:
-    text = _shipped(name).replace("ExecStart=/usr/bin/dongled", f"ExecStart={program}")
+    text = re.sub(r"(Exec\w+=)/usr/bin/dongled\b", lambda match: match[1] + program, _shipped(name))
     match name:
         case "dongled.service" | "dongled@.service":
             text = re.sub(r"^(User|Group)=dongled$", rf"\1={user}", text, flags=re.MULTILINE)

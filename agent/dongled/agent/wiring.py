@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from dongled.agent.policy.stapled import staples
 from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
+from dongled.agent.reload import Basis
 from dongled.agent.sfu.janus.room import JanusSettings
 from dongled.agent.terminal import Terminal, own_name
 from dongled.capture.factory import open_source
@@ -152,6 +153,23 @@ def open_authorizer(authorizer: AuthorizerSettings) -> Authorizer | None:
     return None
 
 
+def change_policy(policy: CertificatePolicy, settings: Settings) -> None:
+    """Have a running daemon judge by these settings. Raises AgentError, and then nothing has changed."""
+    trust = settings.trust
+    policy.change(
+        [root.read_bytes() for root in trust.roots],
+        trust.allow_viewers,
+        trust.allow_publishers,
+        trust.minimum_assurance,
+    )
+
+
+def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
+    """Reads the meeting's secrets. Raises ConfigError and SfuError."""
+    streams = tuple(settings.stream_by_id(stream) for stream in meeting.publish)
+    return Basis(meeting, streams, janus_settings(meeting), ice_settings(settings))
+
+
 def open_enroller(
     settings: Settings, keys: TokenKeys, where: Places, ledger: PinLedger, clock: TrustedClock
 ) -> Enroller | None:
@@ -250,8 +268,8 @@ def ice_settings(settings: Settings) -> IceSettings:
     return IceSettings(settings.ice.stun, turn)
 
 
-def outbound_settings(settings: Settings, meeting: MeetingSettings) -> list[OutboundSettings]:
-    return [_outbound(settings.stream_by_id(stream_id)) for stream_id in meeting.publish]
+def outbound_settings(streams: Iterable[StreamSettings]) -> list[OutboundSettings]:
+    return [_outbound(stream) for stream in streams]
 
 
 def _outbound(stream: StreamSettings) -> OutboundSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dongled.config.checks import SettingsWarning, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
-from dongled.config.load import Loaded, Value, default_path, load, load_layers
+from dongled.config.load import Loaded, Value, default_path, default_socket, load, load_layers
 from dongled.config.schema.authorizer import AuthorizerSettings
 from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
@@ -46,6 +46,7 @@ __all__ = [
     "TurnServer",
     "Value",
     "default_path",
+    "default_socket",
     "load",
     "load_layers",
     "read_secret",

@@ -85,8 +85,10 @@ def load_layers(
     layers = Layers()
     if instance is not None:
         default_path(instance, directory)
-        socket = RUN_DIRECTORY / instance / "control.sock"
-        own = {"control": {"socket": str(socket)}, "state": {"directory": str(STATE_DIRECTORY / instance)}}
+        own = {
+            "control": {"socket": str(default_socket(instance))},
+            "state": {"directory": str(STATE_DIRECTORY / instance)},
+        }
         layers.merge(own, f"instance {instance}")
     file = path or default_path(instance, directory)
     # A file that was asked for must be there; the usual one need not.
@@ -120,6 +122,11 @@ def default_path(instance: str | None, directory: Path = DIRECTORY) -> Path:
             "choose another --instance",
         )
     return directory / f"{instance}.toml"
+
+
+def default_socket(instance: str | None) -> Path:
+    """Where the control socket of this instance is, unless its configuration says otherwise."""
+    return RUN_DIRECTORY / (instance or "") / "control.sock"
 
 
 def _validate(layers: Layers, base: Path) -> Settings:

@@ -12,6 +12,7 @@ COMMANDS = {
     "view": "view",
     "status": "status",
     "doctor": "doctor",
+    "reload": "reload",
     "requests": "requests",
     "approve": "approve",
     "deny": "deny",

@@ -19,4 +19,5 @@ def command(choice: SettingsChoice, verbose: bool) -> None:
     from dongled.agent.daemon import Daemon
     from dongled.agent.process import run_until_stopped
 
-    run_until_stopped(Daemon(settings, choice.instance).run(), verbose=verbose)
+    daemon = Daemon(settings, choice.instance, load=choice.load)
+    run_until_stopped(daemon.run(), verbose=verbose, hangup=daemon.hangup)

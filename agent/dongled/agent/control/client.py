@@ -12,9 +12,11 @@ from asyncvarlink import VarlinkClientProtocol, VarlinkErrorReply, connect_unix_
 
 from dongled.agent.control.interface import ControlInterface, Failed
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus, RequestStatus
+from dongled.agent.status import DaemonStatus, ReloadStatus, RequestStatus
 
 TIMEOUT = 5.0
+# Meetings that end say goodbye, and cameras are closed.
+RELOAD_TIMEOUT = 60.0
 
 
 async def fetch_status(path: Path) -> DaemonStatus:
@@ -59,6 +61,13 @@ async def deny(path: Path, request: str, seconds: int | None) -> list[RequestSta
     async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
         requests: list[RequestStatus] = (await daemon.Deny(request=request, seconds=seconds))["requests"]
         return requests
+
+
+async def reload(path: Path) -> ReloadStatus:
+    """Have the daemon read its configuration again. Raises AgentError: also what the daemon says."""
+    async with talk(path) as daemon, asyncio.timeout(RELOAD_TIMEOUT):
+        done: ReloadStatus = (await daemon.Reload())["done"]
+        return done
 
 
 @asynccontextmanager

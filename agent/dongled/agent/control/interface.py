@@ -10,7 +10,7 @@ from typing import Protocol
 from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
 
 from dongled.agent.errors import AgentError
-from dongled.agent.status import DaemonStatus, RequestStatus
+from dongled.agent.status import DaemonStatus, ReloadStatus, RequestStatus
 
 NAME = "io.dongled.Control"
 
@@ -27,6 +27,8 @@ class Controlled(Protocol):
     def approve(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
 
     def deny(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
+
+    async def reload(self) -> ReloadStatus: ...
 
 
 class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
@@ -92,3 +94,9 @@ class ControlInterface(VarlinkInterface, name=NAME):
         """Refuse a request, and take back what was approved, for so long. Replies ``Failed``."""
         with _failures_told():
             return self._daemon.deny(request, seconds)
+
+    @varlinkmethod(return_parameter="done")
+    async def Reload(self) -> ReloadStatus:
+        """Read the configuration again. Replies ``Failed`` when it is wrong, and then nothing changed."""
+        with _failures_told():
+            return await self._daemon.reload()

@@ -55,6 +55,9 @@ PEER_STALE = Kind("peer-stale", "what is shown lies behind what its sender vouch
 ALARM = Kind("alarm", "somebody may be attacking: see the journal, and docs/protocol.md for the reason")
 SOURCE_SILENT = Kind("source-silent", "see to the camera and its cable: it gives no pictures", patience=10)
 
+RELOAD_REFUSED = Kind("reload-refused", "mend it, and 'dongled reload'; until then the old settings hold")
+RESTART_NEEDED = Kind("restart-needed", "restart the daemon when it suits")
+
 DISK_NEARLY_FULL = Kind("disk-nearly-full", "make room: recordings stop, and state is no longer kept")
 
 LIVE = (
@@ -73,6 +76,8 @@ LIVE = (
     PEER_STALE,
     ALARM,
     SOURCE_SILENT,
+    RELOAD_REFUSED,
+    RESTART_NEEDED,
     DISK_NEARLY_FULL,
 )
 

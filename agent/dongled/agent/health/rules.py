@@ -113,4 +113,11 @@ def disks(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
             yield Condition(registry.DISK_NEARLY_FULL, text, disk.path)
 
 
-RULES: tuple[Rule, ...] = (token, certificates, time, revocation, meetings, disks)
+def configuration(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
+    if now.reload_refused:
+        yield Condition(registry.RELOAD_REFUSED, now.reload_refused)
+    if now.restart:
+        yield Condition(registry.RESTART_NEEDED, f"changed, not in effect: {', '.join(now.restart)}")
+
+
+RULES: tuple[Rule, ...] = (token, certificates, time, revocation, meetings, disks, configuration)

@@ -18,7 +18,7 @@ from dongled.tokens.errors import TokenError
 
 # Full jitter: a fleet that lost its SFU together does not come back together.
 BACKOFF_FIRST = 0.5
-BACKOFF_MOST = 8.0
+BACKOFF_MOST = 4.0
 # A session that held this long starts the backoff afresh.
 SETTLED = 30.0
 

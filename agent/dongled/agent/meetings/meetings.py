@@ -18,6 +18,9 @@ class Meetings:
     def __iter__(self) -> Iterator[Meeting]:
         return iter(self._meetings)
 
+    def replace(self, meetings: Sequence[Meeting]) -> None:
+        self._meetings = tuple(meetings)
+
     def encrypted(self) -> Iterator[tuple[Meeting, EncryptedSession]]:
         """The encrypted meetings that have a session, with it."""
         for meeting in self._meetings:

@@ -114,8 +114,10 @@ class RevocationFetcher:
             self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Called again after a failure, it asks about everything again."""
         limit = asyncio.Semaphore(AT_ONCE)
+        for each in self._watched.values():
+            each.due = min(each.due, self._steady())
         async with Downloader(self._timeout) as downloader, asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()

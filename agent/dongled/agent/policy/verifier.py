@@ -49,13 +49,23 @@ class CertificatePolicy:
         self._max_age = max_age
         self._evidence = tuple(evidence)
         self._authorizer = authorizer
-        self._certificates = CertificateVerifier(roots, clock, revocations)
-        self._viewers = AllowList("viewer", allow_viewers)
-        self._publishers = AllowList("publisher", allow_publishers)
+        self.change(roots, allow_viewers, allow_publishers, minimum_assurance)
+
+    def change(
+        self,
+        roots: Sequence[bytes],
+        allow_viewers: Iterable[str],
+        allow_publishers: Iterable[str],
+        minimum_assurance: str,
+    ) -> None:
+        """Judge by these from now on. Raises AgentError, and then nothing has changed."""
+        certificates = CertificateVerifier(roots, self._clock, self._revocations)
+        viewers, publishers = AllowList("viewer", allow_viewers), AllowList("publisher", allow_publishers)
         try:
             self._minimum = Assurance(minimum_assurance)
         except ValueError as error:
             raise AgentError("bad-assurance", str(error), 'write "software" or "hardware"') from error
+        self._certificates, self._viewers, self._publishers = certificates, viewers, publishers
 
     def check_identity(self, chain: Sequence[bytes]) -> CheckedCertificate:
         """Check an identity certificate and its chain (DER, leaf first). Raises PolicyRefused."""
