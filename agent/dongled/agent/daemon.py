@@ -34,6 +34,7 @@ from dongled.agent.notify import Notifier
 from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Peer, Stream
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.reload import Basis
 from dongled.agent.reload import plan as make_plan
 from dongled.agent.sfu.api import SfuError
@@ -81,6 +82,7 @@ class Daemon:
         self._load = load
         self._bases: dict[Meeting, Basis] = {}
         self._running: dict[Meeting, asyncio.Task[None]] = {}
+        self._bans: dict[str, Bans] = {}
         self._group = asyncio.TaskGroup()
         self._notifier = Notifier()
         self._reloading = asyncio.Lock()
@@ -304,6 +306,9 @@ class Daemon:
         mine = [] if self._viewing else wiring.outbound_settings(basis.streams)
         sinks = self._viewing.sinks if self._viewing else wiring.sink_maker(meeting.sink)
 
+        # By name: a meeting that was configured anew is still the one that they were expelled from.
+        bans = self._bans.setdefault(meeting.name, Bans())
+
         def open_session() -> Session:
             streams = Streams(ice, sinks, self._sink_failed)
             if meeting.encryption == "plain":
@@ -316,7 +321,7 @@ class Daemon:
             terminal, want = self._custody.terminal, self._wanted(meeting)
             assert terminal is not None
             return EncryptedSession(
-                meeting.name, room, ice, terminal, mine, streams, want, journal, self._stay(made)
+                meeting.name, room, ice, terminal, mine, streams, want, journal, self._stay(made), bans
             )
 
         ready = self._custody.ready if self._custody and meeting.encryption != "plain" else None

@@ -37,6 +37,7 @@ from dongled.agent.protocol.api import (
     StopSealing,
     Stream,
 )
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.member import Member
 from dongled.agent.protocol.refusal import Refusal
 from dongled.tokens.api import Rank
@@ -218,6 +219,7 @@ class Bus:
         suite: int = 5,
         start: bool = True,
         credentials: Credentials | None = None,
+        bans: Bans | None = None,
     ) -> Terminal:
         token, policy = token or SoftToken(), policy or AllowAll()
         shown = credentials or Credentials(f"urn:uuid:{name}", [certificate(name, token)], data_chain, policy)
@@ -232,6 +234,7 @@ class Bus:
             suite=suite,
             random=self.rng.randbytes,
             want=want,
+            bans=bans,
         )
         terminal = Terminal(name, member, token, policy, f"{name}-{len(self.terminals)}")
         self.terminals.append(terminal)

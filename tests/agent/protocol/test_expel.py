@@ -14,6 +14,7 @@ from agent.protocol.bus import CAMERA, Bus, SoftToken, Terminal, certificate, ki
 from dongled.agent.errors import AgentError
 from dongled.agent.protocol import cbor, limits
 from dongled.agent.protocol.api import Expelled
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.context import context
 
 
@@ -219,3 +220,33 @@ def test_an_order_of_an_earlier_round_is_past(meeting: Meeting) -> None:
     meeting.bus.deliver(meeting.camera, order)
     assert meeting.camera.reasons() == {"stale-epoch"}
     assert meeting.target.can_watch(meeting.camera)
+
+
+@pytest.mark.property("P6")
+def test_an_expulsion_outlives_the_session_of_who_took_it() -> None:
+    bus, bans, token = Bus(), Bans(), SoftToken()
+    camera = bus.join("camera", CAMERA, token=token, bans=bans)
+    moderator, target = bus.join("moderator"), bus.join("target")
+    bus.run(10)
+    moderator.member.expel(target.session, "loud", bus.now)
+    bus.settle(moderator)
+    bus.run(1)
+    # The moderator leaves, the camera loses its connection, and both come again.
+    for terminal in (moderator, camera, target):
+        terminal.member.leave(bus.now)
+        bus.settle(terminal)
+        bus.vanish(terminal)
+    camera = bus.join("camera", CAMERA, token=token, bans=bans)
+    bus.run(1)
+    again, other = bus.join("target"), bus.join("other")
+    bus.run(10)
+    assert other.can_watch(camera)
+    assert not again.ever_opened
+    assert "expelled" in camera.reasons()
+    # With a daemon's end it is forgotten.
+    camera.member.leave(bus.now)
+    bus.settle(camera)
+    bus.vanish(camera)
+    restarted = bus.join("camera", CAMERA, token=token)
+    bus.run(10)
+    assert again.can_watch(restarted)

@@ -367,6 +367,9 @@ def test_only_announcements_and_beacons_need_the_token() -> None:
         {"data_chain": [b"c"] * 5},
         {"data_chain": [b"c" * 8193]},
         {"streams": [Stream("same", "vp8")] * 2},
+        {"streams": [Stream("Camera", "vp8")]},
+        {"streams": [Stream("a" * 33, "vp8")]},
+        {"streams": [Stream("camera\n", "vp8")]},
         {"streams": [Stream(f"s{n}", "vp8") for n in range(9)]},
     ],
 )

@@ -34,6 +34,7 @@ from dongled.agent.protocol.api import (
     StopSealing,
     Stream,
 )
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.member import Member
 from dongled.agent.sfu.api import Feed, SfuError
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
@@ -71,6 +72,7 @@ class EncryptedSession:
         want: Callable[[Peer, Stream], bool],
         journal: Journal,
         stay: Callable[[], Awaitable[None]] | None = None,
+        bans: Bans | None = None,
     ) -> None:
         """``stay``: how long to stay in the room, mute and without keys, once the token is lost."""
         self._meeting = meeting
@@ -88,6 +90,7 @@ class EncryptedSession:
             streams=[Stream(stream.id, stream.codec) for stream in mine],
             policy=terminal.policy,
             want=want,
+            bans=bans,
         )
         self.room = JanusRoom(room, self, lambda: BusLink(ice))
         self._feeds: dict[str, Feed] = {}

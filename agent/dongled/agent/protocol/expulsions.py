@@ -186,7 +186,7 @@ class Expulsions:
         self._apply(expel.terminal, now + expel.lifetime, remote.peer.terminal, expel.reason, now)
 
     def _apply(self, terminal: str, until: float, by: str, reason: str, now: float) -> None:
-        self._state.expel(terminal, until)
+        self._state.bans.add(terminal, until)
         self._state.effects.append(Expelled(terminal, by, reason))
         # By its name: a certificate can be spelt anew, and a session begun again.
         for remote in [r for r in self._state.remotes.values() if r.peer.terminal == terminal]:

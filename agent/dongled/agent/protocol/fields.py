@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from dongled.agent.protocol import cbor, limits
 from dongled.agent.protocol.refusal import Refusal
+
+# As the SFU's names of feeds carry it (docs/protocol.md, The bus).
+STREAM_ID = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 
 
 class Reader:
@@ -44,6 +48,11 @@ class Reader:
 
     def text(self, value: object, field: str, most: int = limits.NAME) -> str:
         if not isinstance(value, str) or not 1 <= len(value.encode()) <= most:
+            raise self.fail(field)
+        return value
+
+    def stream(self, value: object, field: str) -> str:
+        if not isinstance(value, str) or not STREAM_ID.fullmatch(value):
             raise self.fail(field)
         return value
 

@@ -122,7 +122,7 @@ class Introductions:
                 self.judge_again(known, now)
             raise
         try:
-            self._state.check_expelled(peer.terminal, now)
+            self._state.bans.check(peer.terminal, now)
         except Refusal as error:
             self._turn_away(signed, announce, source, error)
             raise

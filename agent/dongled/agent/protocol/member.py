@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dongled.agent.policy.api import Policy, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import cose, limits
 from dongled.agent.protocol.api import Effect, Evidence, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.beacons import Beacons
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.expulsions import Expulsions
@@ -34,7 +35,8 @@ class Member:
 
     ``identity_chain`` and ``data_chain`` are DER certificates, leaf first (the latter may be empty: the key
     then counts as software); ``data_point`` is 65 bytes of uncompressed SEC1. ``want`` is asked once for
-    each announced stream. Raises AgentError, ``not-announceable``, for what every peer would refuse.
+    each announced stream. ``bans`` are this meeting's, and outlive the member. Raises AgentError,
+    ``not-announceable``, for what every peer would refuse.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class Member:
         suite: int = 5,
         random: Callable[[int], bytes] = os.urandom,
         want: Callable[[Peer, Stream], bool],
+        bans: Bans | None = None,
     ) -> None:
         self.session = random(limits.SESSION)
-        self._state = State(meeting, self.session, policy, random)
+        self._state = State(meeting, self.session, policy, random, Bans() if bans is None else bans)
 
         def make(number: int, previous: bytes) -> OwnEpoch:
             return new_epoch(

@@ -54,7 +54,7 @@ class Announce:
         streams = []
         for item in read.items(v["streams"], "streams", limits.STREAMS):
             row = read.row(item, "streams", 2)
-            streams.append(Stream(read.text(row[0], "stream id", 64), read.text(row[1], "codec", 32)))
+            streams.append(Stream(read.stream(row[0], "stream id"), read.text(row[1], "codec", 32)))
         read.distinct([stream.id for stream in streams], "streams")
         suites = tuple(read.uint(s, "suites") for s in read.items(v["suites"], "suites", 1, 1))
         if suites[0] not in limits.BASE_KEY:
@@ -152,7 +152,7 @@ class Presence:
             row = read.row(item, "streams", 4)
             streams.append(
                 Position(
-                    read.text(row[0], "stream id", 64),
+                    read.stream(row[0], "stream id"),
                     read.uint(row[1], "kid"),
                     read.uint(row[2], "ctr"),
                     read.octets(row[3], "commit", limits.HASH),
@@ -215,9 +215,7 @@ class Request:
     def parse(payload: bytes) -> Request:
         read = Reader("request")
         v = read.map(payload, {*Request.__dataclass_fields__})
-        streams = [
-            read.text(s, "streams", 64) for s in read.items(v["streams"], "streams", limits.STREAMS, 1)
-        ]
+        streams = [read.stream(s, "streams") for s in read.items(v["streams"], "streams", limits.STREAMS, 1)]
         read.distinct(streams, "streams")
         return Request(
             streams=tuple(streams),
@@ -292,7 +290,7 @@ class Keys:
             row = read.row(item, "keys", 5)
             keys.append(
                 GrantedKey(
-                    read.text(row[0], "stream id", 64),
+                    read.stream(row[0], "stream id"),
                     read.uint(row[1], "kid"),
                     read.octets(row[2], "commit", limits.HASH),
                     read.octets(row[3], "base key", base_key_size),
@@ -372,7 +370,7 @@ class Rekey:
             row = read.row(item, "keys", 4)
             keys.append(
                 NewKey(
-                    read.text(row[0], "stream id", 64),
+                    read.stream(row[0], "stream id"),
                     read.uint(row[1], "kid"),
                     read.octets(row[2], "commit", limits.HASH),
                     read.octets(row[3], "sealed", *(n + limits.AEAD_TAG for n in limits.BASE_KEY.values())),

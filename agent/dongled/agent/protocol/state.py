@@ -10,6 +10,7 @@ from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
 from dongled.agent.protocol import limits
 from dongled.agent.protocol.api import Abandoned, Alarm, Broadcast, DeriveWanted, Effect, Refused, SignWanted
+from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.liveness import Nonces
 from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.refusal import Refusal
@@ -43,7 +44,10 @@ class Counters:
 class State:
     """Shared by the parts of one terminal in one meeting."""
 
-    def __init__(self, meeting: str, session: bytes, policy: Policy, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, meeting: str, session: bytes, policy: Policy, random: Callable[[int], bytes], bans: Bans
+    ) -> None:
+        self.bans = bans
         self.meeting = meeting
         self.session = session
         self.policy = policy
@@ -52,7 +56,6 @@ class State:
         self.remotes: dict[bytes, Remote] = {}
         self._ended: OrderedDict[bytes, str] = OrderedDict()
         self._turned_away: OrderedDict[bytes, str] = OrderedDict()
-        self._expelled: OrderedDict[str, float] = OrderedDict()
         self.counters = Counters()
         self.effects: list[Effect] = []
         self._own: list[tuple[OwnEpoch, float]] = []
@@ -131,17 +134,6 @@ class State:
         while len(self._first_seen) > limits.TOMBSTONES:
             self._first_seen.popitem(last=False)
         return at
-
-    def expel(self, terminal: str, until: float) -> None:
-        """Keep this terminal out until then, whatever session or certificate it comes with."""
-        self._expelled[terminal] = max(until, self._expelled.get(terminal, until))
-        while len(self._expelled) > limits.TOMBSTONES:
-            self._expelled.popitem(last=False)
-
-    def check_expelled(self, terminal: str, now: float) -> None:
-        """Raises Refusal for a terminal that a moderator has expelled."""
-        if now < self._expelled.get(terminal, now):
-            raise Refusal("expelled", f"{terminal} was expelled")
 
     def check_ended(self, session: bytes) -> None:
         """Raises Refusal for a session that is over."""
