@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test properties faults certificates lint types lock deb clean
+.PHONY: help demo test soak properties faults certificates lint types lock deb clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -11,6 +11,10 @@ demo: ## hold an encrypted meeting on this machine, with an eavesdropper in it (
 test: ## run the whole test suite (ARGS="-k name" for a part of it)
 	@.ci/setup test
 	@.venv/bin/pytest $(ARGS)
+
+soak: ## hold a meeting for hours and see that nothing grows (DURATION=900 for a quarter of one)
+	@.ci/setup test
+	@DURATION=$(or $(DURATION),7200) .venv/bin/pytest -m soak tests/soak $(ARGS)
 
 certificates: ## test certificates, revocation and time against openssl's authority and responder
 	@.ci/setup test
