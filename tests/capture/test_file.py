@@ -173,7 +173,7 @@ def test_the_factory_knows_each_source_and_refuses_the_rest(tmp_path: Path) -> N
     wanted = functools.partial(open_source, width=320, height=180, fps=25)
     assert type(wanted("testsrc")).__name__ == "TestPicture"
     assert type(wanted("file", path=tmp_path / "v.mkv")).__name__ == "VideoFile"
-    assert type(wanted("camera", device=tmp_path / "video0")).__name__ == "Camera"
+    assert type(wanted("camera", device=tmp_path / "video0")).__name__ == "Returning"
     for kind in ("file", "camera", "screen"):
         with pytest.raises(CaptureError) as raised:
             wanted(kind)

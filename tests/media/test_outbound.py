@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -313,3 +314,23 @@ def test_keys_show_in_no_repr(bench: Bench) -> None:
     for secret in (generation.base_key, generation.signing_key):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown
+
+
+def test_while_nobody_may_have_a_picture_the_source_is_hardly_read_and_then_at_once(bench: Bench) -> None:
+    for number in range(200):
+        bench.source.pictures.put(Picture(moving.make(0), number, bench.now))
+    began = time.monotonic()
+    time.sleep(1.2)
+    read = bench.stream.stats().frames_captured
+    assert 1 <= read <= 2 + 2 * (time.monotonic() - began)
+    bench.use(Generation(kid=3))
+    bench.source.pictures.join()
+    assert bench.stream.stats().frames_captured == 200
+    # 200 pictures at two a second would have taken minutes.
+    assert time.monotonic() - began < 60
+    bench.stream.drop_keys()
+    before = bench.stream.stats().frames_captured
+    for number in range(200):
+        bench.source.pictures.put(Picture(moving.make(0), number, bench.now))
+    time.sleep(0.6)
+    assert bench.stream.stats().frames_captured - before < 20

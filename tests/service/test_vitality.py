@@ -43,6 +43,7 @@ class HandSource:
 
     def __init__(self) -> None:
         self._pictures: queue.Queue[Picture] = queue.Queue()
+        self.why = ""
 
     def start(self) -> None: ...
 
@@ -111,6 +112,19 @@ async def test_a_camera_that_never_opens_starves_it_too(systemd: Manager) -> Non
     terminal.later(0.0)
     assert systemd.hear()["WATCHDOG"] == "1"
     terminal.later(WATCHDOG / 2 + 0.1)
+    assert "WATCHDOG" not in systemd.hear()
+
+
+async def test_a_camera_that_is_waited_for_starves_nothing(systemd: Manager) -> None:
+    terminal = Terminal(systemd)
+    terminal.source.why = "unplugged [camera-gone]"
+    for _ in range(3):
+        terminal.later(WATCHDOG)
+        assert systemd.hear()["WATCHDOG"] == "1"
+    terminal.source.why = ""
+    terminal.later(0.0)
+    systemd.forget()
+    terminal.later(WATCHDOG)
     assert "WATCHDOG" not in systemd.hear()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from integration.conftest import Company, Launch
@@ -68,12 +69,13 @@ def test_nothing_grows(company: Company, launch: Launch, capsys: pytest.CaptureF
         # Each sample of the same state: two terminals, and the visitor's traces gone.
         for running in daemons.values():
             running.until(lambda meeting: len(meeting.peers) == 1)
-        seen = opened(viewer.status().meetings[0])
-        viewer.until(lambda meeting, seen=seen: opened(meeting) > seen + 30)
+        wanted = opened(viewer.status().meetings[0]) + 30
+        while opened(viewer.status().meetings[0]) < wanted:
+            time.sleep(0.1)
         for name, running in daemons.items():
             samples[name].append(sample(running, began))
             with capsys.disabled():
-                print(f"{name} {samples[name][-1]}", flush=True)
+                click.echo(f"{name} {samples[name][-1]}")
         if time.monotonic() - began > DURATION:
             break
     report = [
@@ -83,7 +85,7 @@ def test_nothing_grows(company: Company, launch: Launch, capsys: pytest.CaptureF
     ]
     with capsys.disabled():
         for name, what, first, last, _ in report:
-            print(f"{name} {what}: {first:.0f} -> {last:.0f}, {len(samples[name])} visits")
+            click.echo(f"{name} {what}: {first:.0f} -> {last:.0f}, {len(samples[name])} visits")
     for name, what, first, last, least in report:
         # Memory: an hour may cost a percent, and an allocator's moods four megabytes.
         allowed = first + least if what != "memory" else first * (1 + DURATION / 360_000) + (4 << 20)

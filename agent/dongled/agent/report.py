@@ -146,6 +146,7 @@ def _outgoing(name: str, outgoing: Outgoing) -> OutboundStatus:
         keyframes=stats.keyframes,
         dropped=dict(stats.drops),
         stages=_milliseconds(stats.stages),
+        absent=outgoing.stream.absent,
     )
 
 

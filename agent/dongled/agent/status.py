@@ -54,6 +54,7 @@ class OutboundStatus:
     """A stream of mine. ``generation`` is the KID in use, None before the first grant.
 
     ``stages`` are milliseconds: capture, encode, seal, send (``dongled.media.outbound.OutboundStats``).
+    ``absent`` says why its camera gives no pictures, while that is waited for.
     """
 
     stream: str
@@ -68,6 +69,7 @@ class OutboundStatus:
     keyframes: int
     dropped: dict[str, int]
     stages: dict[str, float] = field(default_factory=dict)
+    absent: str = ""
 
 
 @dataclass(slots=True)

@@ -79,12 +79,13 @@ class Vitality:
 
 
 def pictures(meetings: Iterable[Meeting]) -> dict[Source, int]:
-    """How many pictures each source has given, of the meetings that are joined."""
+    """How many pictures each source has given, of the meetings that are joined, but for absent cameras."""
     return {
         (session.name, stream): outgoing.stream.stats().frames_captured
         for session in (meeting.session for meeting in meetings if meeting.state == "joined")
         if isinstance(session, EncryptedSession | PlainSession)
         for stream, outgoing in session.streams.outgoing.items()
+        if not outgoing.stream.absent
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from dongled.capture.errors import CaptureError
@@ -20,7 +21,8 @@ def open_source(
 ) -> PictureSource:
     """A source, not started yet: ``kind`` is ``testsrc``, ``file`` (``path``) or ``camera`` (``device``).
 
-    Its pictures are ``width`` x ``height`` pixels, at most ``fps`` a second. Raises CaptureError.
+    Its pictures are ``width`` x ``height`` pixels, at most ``fps`` a second. A camera may come late, go and
+    come back. Raises CaptureError.
     """
     if kind == "testsrc":
         from dongled.capture.testsrc import TestPicture
@@ -32,8 +34,9 @@ def open_source(
         return VideoFile(path, width, height, fps, loop=loop)
     if kind == "camera" and device is not None:
         from dongled.capture.camera import Camera
+        from dongled.capture.returning import Returning
 
-        return Camera(device, width, height, fps)
+        return Returning(partial(Camera, device, width, height, fps))
     raise CaptureError(
         "source-unknown",
         f"{kind!r} is no source, or lacks its path or device",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 
@@ -42,6 +42,13 @@ class PictureSource(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class PatientSource(PictureSource, Protocol):
+    """One that waits for its device: ``why`` there are no pictures, empty while there are."""
+
+    why: str
 
 
 class PictureSink(Protocol):

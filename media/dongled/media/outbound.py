@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dongled.media.api import Picture, PictureSource, StreamContext
+from dongled.media.api import PatientSource, Picture, PictureSource, StreamContext
 from dongled.media.encoder import Vp8Encoder
 from dongled.media.errors import MediaError
 from dongled.media.frames import FrameSealer
@@ -26,6 +26,9 @@ FORCED_EVERY = 1.0
 """Seconds between key frames on request: viewers without a key ask without end."""
 
 _READ_TIMEOUT = 0.2
+# While nobody may have a picture, one is read this often (seconds), to see that the source lives: drawing,
+# decoding or converting the rest was most of what an idle terminal cost.
+_IDLE_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class OutboundStream:
         self._drops: Counter[str] = Counter()
         self._rate = Rate()
         self._stages = Stages()
+        self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"encode-{context.stream}", daemon=True)
 
@@ -111,6 +115,7 @@ class OutboundStream:
         """End the thread and close the source."""
         self.drop_keys()
         self._stopping.set()
+        self._wanted.set()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -130,6 +135,7 @@ class OutboundStream:
             self._sealer = sealer
             self._keys += 1
             self._switch = True
+            self._note_wanted()
 
     def drop_keys(self) -> None:
         """Send nothing more, at once, until the next ``use_key``: frames that wait are dropped as well."""
@@ -140,6 +146,12 @@ class OutboundStream:
             self._keys += 1
             self._drops["keys-dropped"] += len(self._queue)
             self._queue.clear()
+            self._note_wanted()
+
+    @property
+    def absent(self) -> str:
+        """Why the source gives no pictures, where it waits for its device; else empty."""
+        return self._source.why if isinstance(self._source, PatientSource) else ""
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -155,6 +167,7 @@ class OutboundStream:
             self._queue.clear()
             self._wake = wake
             self._switch = True
+            self._note_wanted()
 
     def detach(self, wake: Callable[[], None]) -> None:
         """The taker is gone. Nothing happens if another has attached since."""
@@ -162,6 +175,7 @@ class OutboundStream:
             if self._wake == wake:
                 self._wake = None
                 self._queue.clear()
+                self._note_wanted()
 
     def take(self) -> WireFrame | None:
         """The next frame to send."""
@@ -192,6 +206,7 @@ class OutboundStream:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
+                self._wanted.wait(_IDLE_PAUSE)
                 picture = self._source.read(_READ_TIMEOUT)
                 if picture is not None:
                     self._send(picture)
@@ -225,7 +240,7 @@ class OutboundStream:
     def _plan(self) -> tuple[bool, int] | None:
         """Whether the next frame must be a key frame, and under which set of keys; None: there is none."""
         with self._lock:
-            if self._wake is None or (self._encrypted and self._sealer is None):
+            if not self._goes_somewhere():
                 return None
             if len(self._queue) >= QUEUE:
                 self._drops["queue-full"] += 1
@@ -238,6 +253,15 @@ class OutboundStream:
             if keyframe:
                 self._switch = self._asked = False
             return keyframe, self._keys
+
+    def _goes_somewhere(self) -> bool:
+        return self._wake is not None and not (self._encrypted and self._sealer is None)
+
+    def _note_wanted(self) -> None:
+        if self._goes_somewhere():
+            self._wanted.set()
+        else:
+            self._wanted.clear()
 
     def _deliver(self, data: bytes, timestamp: int, keys: int) -> bool:
         """Seal and queue. False when the keys changed meanwhile: the picture must be encoded again."""

@@ -109,6 +109,7 @@ def _sending(out: OutboundStatus) -> Iterator[str]:
     yield from (out.stream, _generation(out.generation), _rate(out), f"sealed {out.frames_sealed}")
     yield _stages(out.stages)
     yield _counts("dropped", out.dropped)
+    yield f"NO PICTURES: {out.absent}" if out.absent else ""
 
 
 def _receiving(came: InboundStatus) -> Iterator[str]:

@@ -103,7 +103,8 @@ def _silent(now: MeetingStatus, before: MeetingStatus) -> Iterator[Condition]:
     captured = {stream.stream: stream.frames_captured for stream in before.sending}
     for stream in now.sending:
         if captured.get(stream.stream) == stream.frames_captured:
-            yield Condition(registry.SOURCE_SILENT, "its source gives no pictures", stream.stream)
+            text = f"its source gives no pictures: {stream.absent or 'it hangs'}"
+            yield Condition(registry.SOURCE_SILENT, text, stream.stream)
 
 
 def disks(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
