@@ -9,6 +9,7 @@ from support import faults, netns, properties
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run the tests of tokens' faults, print a table")
+    parser.addoption("--long", action="store_true", help="play what takes long at full length")
     parser.addoption("--properties", action="store_true", help="run the tests of properties, print a table")
 
 

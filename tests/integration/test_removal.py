@@ -201,6 +201,15 @@ def test_started_without_pcscd(card: PivCard, meet: Meet, module: str) -> None:
     viewer.until(lambda meeting: opened(meeting) > 10)
 
 
+@pytest.mark.fault("a card held exclusively at start")
+def test_started_while_another_program_holds_the_card(card: PivCard, meet: Meet) -> None:
+    with bench.held(card):
+        camera, viewer = meet()
+        token_becomes(camera, "BUSY")
+        assert "[token-busy]" in camera.status().token.why
+    viewer.until(lambda meeting: opened(meeting) > 10)
+
+
 @pytest.mark.fault("PIN blocked at start, and unblocked")
 def test_started_with_a_blocked_pin(card: PivCard, meet: Meet) -> None:
     card.applet.pin.left = 0

@@ -14,7 +14,7 @@ from support.marked import MarkedTable
 # What a test runs on, by the fixture that it asks for; the first that fits. A parameter's id says it better.
 _BACKENDS = {
     "meet": "opensc", "prepared": "ykcs11", "card": "PIV card", "blank": "PIV card",
-    "tpm": "tpm2", "token": "softhsm", "opened": "softhsm", "launch": "softhsm",
+    "tpm": "tpm2", "cards": "ykcs11", "token": "softhsm", "opened": "softhsm", "launch": "softhsm",
 }  # fmt: skip
 _MODULES = ("opensc", "ykcs11", "softhsm", "tpm2")
 

@@ -150,6 +150,8 @@ class Custody:
             pause = min(RETRY_MOST, 2 * pause)
 
     def _not_ready(self, error: TokenError | AgentError) -> None:
+        if isinstance(error, TokenError):
+            error = self._seen_outside(error)
         why = _told(error)
         if why != self.why:
             log.warning("no token: %s; %s", why, error.hint)
@@ -158,6 +160,15 @@ class Custody:
             self.parts = {KeyRole.IDENTITY: _READY, KeyRole.DATA: _READY, **failed}
         self.state = state_after(error) if isinstance(error, TokenError) else TokenState.FAULT
         self.why = why
+
+    def _seen_outside(self, error: TokenError) -> TokenError:
+        """A module does not see a card that another program holds, and takes it for absent."""
+        if isinstance(error, SplitTokenError):
+            return SplitTokenError({role: self._seen_outside(each) for role, each in error.failed.items()})
+        if error.reason != "token-absent" or not self._readers.held:
+            return error
+        held = ", ".join(sorted(self._readers.held))
+        return TokenError("token-busy", f"another program has the card in {held} for itself", "close it")
 
     async def _until_lost(self, terminal: Terminal, keys: OpenedToken) -> None:
         watching = asyncio.create_task(self._watch(keys))

@@ -6,13 +6,15 @@ import datetime
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.card import presence, tlv
+from support.card import exclusive, presence, tlv
 from support.card.apdu import Card
 from support.card.pcscd import READER, SOCKET_VARIABLE, Pcscd
 from support.card.piv import ATR, PivApplet, certificate_object
@@ -116,6 +118,25 @@ def tool(card: PivCard, *command: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+@contextmanager
+def held(card: PivCard) -> Iterator[None]:
+    """Another program has the card for itself; nobody may have it open yet."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", exclusive.__file__, f"{READER} 00 {card.slot:02}"],
+        env={**os.environ, SOCKET_VARIABLE: str(card.daemon.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait(10)
 
 
 def wait_until(state: str, daemon: Pcscd, slot: int) -> None:

