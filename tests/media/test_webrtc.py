@@ -14,6 +14,7 @@ import aiortc
 import av
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from OpenSSL import SSL
 
 from dongled.media.errors import MediaError
 from dongled.media.inbound import InboundStats, InboundStream
@@ -395,6 +396,18 @@ async def test_a_bus_that_offers_media_is_refused() -> None:
         await BusLink(NO_SERVERS).answer(sfu.localDescription.sdp)
     assert caught.value.reason == "unexpected-offer"
     await sfu.close()
+
+
+async def test_dtls_asks_for_no_memory_that_is_written_and_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's sandbox denies it (MemoryDenyWriteExecute=), and cffi's callbacks need it."""
+
+    def denied(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SSL, "_VerifyHelper", denied)
+    meeting = Meeting(encrypted=False)
+    await meeting.connect()
+    await meeting.close()
 
 
 # --- the seams ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from aiortc import (
 from aiortc.rtcicetransport import connection_kwargs
 
 from dongled.media.errors import MediaError
+from dongled.media.webrtc.dtls import certify
 
 MAX_SDP = 64 * 1024
 """Characters of SDP that are looked at."""
@@ -72,6 +73,7 @@ class Connection:
             peer = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         except ValueError as error:
             raise MediaError("bad-ice-server", str(error), "check the STUN and TURN URLs") from error
+        certify(peer)
         peer.on("connectionstatechange", self._state_changed)
         self._peer = peer
         return peer

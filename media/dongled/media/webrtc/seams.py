@@ -41,6 +41,9 @@ SEAMS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ),
     ("aiortc.jitterbuffer", "JitterBuffer", ("add()",)),
     ("aiortc.codecs.vpx", "Vp8Encoder", ("pack()",)),
+    # See dtls.
+    ("aiortc.rtcdtlstransport", "RTCCertificate", ("_create_ssl_context()", "_cert", "_key")),
+    ("aiortc", "RTCPeerConnection", ("__certificates",)),
 )
 
 
