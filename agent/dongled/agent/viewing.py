@@ -9,6 +9,7 @@ from dongled.agent.errors import AgentError
 from dongled.agent.meetings.streams import Sinks
 from dongled.media.api import EncodedSink, PictureSink
 from dongled.media.sinks import LiveSink, MkvSink, NullSink, PngSink
+from dongled.media.sinks.lasting import free_name
 
 SNAPSHOT_EVERY = 1.0
 
@@ -46,7 +47,7 @@ class ViewSinks:
         if self._output is not None:
             encoded.append(LiveSink(self._output))
         if self._record is not None:
-            encoded.append(MkvSink(_numbered(self._record) if again else self._record))
+            encoded.append(MkvSink(free_name(self._record) if again else self._record))
         return Sinks(pictures, encoded)
 
 
@@ -59,11 +60,3 @@ def _descriptor(output: str) -> int:
         raise AgentError(
             "output-failed", f"cannot write {output}: {error.strerror}", "check the path"
         ) from None
-
-
-def _numbered(path: Path) -> Path:
-    """The next free name beside a recording that is there already."""
-    number = 2
-    while (candidate := path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return candidate

@@ -51,6 +51,7 @@ from dongled.config.api import (
 )
 from dongled.media.api import EncodedSink, PictureSink
 from dongled.media.sinks import MkvSink, NullSink, PngSink
+from dongled.media.sinks.lasting import LastingPictures, LastingRecording, free_name
 from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenKeys
@@ -304,12 +305,16 @@ def sink_maker(sinks: Sequence[SinkSettings]) -> Callable[[str, str], Sinks]:
                 case "null":
                     pictures.append(NullSink())
                 case "png":
-                    pictures.append(PngSink(_path(sink, peer, stream), every=sink.every))
+                    pictures.append(LastingPictures(PngSink(_path(sink, peer, stream), every=sink.every)))
                 case "mkv":
-                    encoded.append(MkvSink(_path(sink, peer, stream)))
+                    encoded.append(LastingRecording(partial(_recording, _path(sink, peer, stream))))
         return Sinks(pictures, encoded)
 
     return make
+
+
+def _recording(path: Path) -> MkvSink:
+    return MkvSink(free_name(path))
 
 
 def _path(sink: SinkSettings, peer: str, stream: str) -> Path:
