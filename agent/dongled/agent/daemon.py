@@ -7,12 +7,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from dongled.agent import report, wiring
+from dongled.agent.audit import trail
 from dongled.agent.clock import boottime
 from dongled.agent.control.caller import caller
 from dongled.agent.control.interface import ControlInterface
@@ -31,9 +33,10 @@ from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
+from dongled.agent.policy.authorizer.api import Question
 from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.trust import Trust
-from dongled.agent.protocol.api import Peer, Stream
+from dongled.agent.protocol.api import Effect, Peer, Stream
 from dongled.agent.protocol.bans import Bans
 from dongled.agent.reload import Basis
 from dongled.agent.reload import plan as make_plan
@@ -129,11 +132,16 @@ class Daemon:
                     task.cancel()
 
     async def _open_custody(self, stack: contextlib.AsyncExitStack) -> Custody:
-        trust = self._trust = wiring.open_trust(self._settings)
+        trust = self._trust = wiring.open_trust(self._settings, record=self._viewing is None)
         trust.on_learned(lambda: self._meetings.judge_again())
+        if trust.audit is not None:
+            trust.audit.record("started", name=self._settings.terminal.name, version=version("dongled"))
+            trust.audit.start()
         background = OwnedTasks(_background_failed)
         background.spawn(keep_going("asking about revocations", trust.run))
         stack.push_async_callback(background.cancel)
+        if trust.audit is not None:
+            stack.callback(trust.audit.record, "stopped")
         stack.push_async_callback(self._renewing.cancel)
         ledger, where = FileLedger(self._settings.state.directory), wiring.places(self._settings)
         opened: list[IdentityClaim] = []
@@ -174,7 +182,10 @@ class Daemon:
 
     def expel(self, name: str, reason: str) -> list[str]:
         """Have every meeting that this peer is in expel it; says from where, and whom. Raises AgentError."""
-        return self._meetings.expel(name, reason)
+        expelled = self._meetings.expel(name, reason)
+        if self._trust is not None and self._trust.audit is not None:
+            self._trust.audit.record("ordered-out", by=caller(), who=expelled, why=reason)
+        return expelled
 
     def requests(self) -> list[RequestStatus]:
         """Who waits for the operator's word, and what it was. Raises AgentError."""
@@ -183,12 +194,20 @@ class Daemon:
     def approve(self, name: str, seconds: int | None) -> list[RequestStatus]:
         """Let a request pass; what was approved. Raises AgentError."""
         operator = self._operator()
-        return report.requests_status(operator, operator.approve(name, seconds, caller()))
+        return self._decided("approved", operator, operator.approve(name, seconds, caller()))
 
     def deny(self, name: str, seconds: int | None) -> list[RequestStatus]:
         """Refuse a request; what was refused. Raises AgentError."""
         operator = self._operator()
-        return report.requests_status(operator, operator.deny(name, seconds, caller()))
+        return self._decided("denied", operator, operator.deny(name, seconds, caller()))
+
+    def _decided(self, what: str, operator: Operator, questions: Sequence[Question]) -> list[RequestStatus]:
+        decided = report.requests_status(operator, questions)
+        if self._trust is not None and self._trust.audit is not None:
+            left = {status.id: status.left or 0 for status in decided}
+            for question in questions:
+                trail.decided(self._trust.audit, what, question, caller(), left[question.id])
+        return decided
 
     def _operator(self) -> Operator:
         if self._trust is None or not isinstance(self._trust.authorizer, Operator):
@@ -321,13 +340,27 @@ class Daemon:
             terminal, want = self._custody.terminal, self._wanted(meeting)
             assert terminal is not None
             return EncryptedSession(
-                meeting.name, room, ice, terminal, mine, streams, want, journal, self._stay(made), bans
+                meeting.name,
+                room,
+                ice,
+                terminal,
+                mine,
+                streams,
+                want,
+                journal,
+                self._stay(made),
+                bans,
+                self._noting(meeting.name),
             )
 
         ready = self._custody.ready if self._custody and meeting.encryption != "plain" else None
         made = Meeting(meeting, open_session, journal, ready)
         self._bases[made] = basis
         return made
+
+    def _noting(self, meeting: str) -> Callable[[Effect], None]:
+        audit = self._trust.audit if self._trust else None
+        return (lambda effect: None) if audit is None else partial(trail.note, audit, meeting)
 
     def _stay(self, meeting: Meeting) -> Callable[[], Awaitable[None]] | None:
         """What a session of this meeting does once the token is lost; None: leave at once."""

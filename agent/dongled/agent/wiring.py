@@ -13,11 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from dongled.agent.audit.log import AuditLog
 from dongled.agent.enrolment.client import EstServer
 from dongled.agent.enrolment.enroller import Enroller, Request, TokenAccess
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
 from dongled.agent.meetings.streams import OutboundSettings, Sinks
+from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.authorizer.api import Authorizer
 from dongled.agent.policy.authorizer.exchange import Address, Exchange
 from dongled.agent.policy.authorizer.operator import Operator
@@ -112,12 +114,14 @@ def open_clock(settings: Settings) -> TrustedClock:
     return TrustedClock(settings.trust.time_source, floor=FloorFile(settings.state.directory).load())
 
 
-def open_trust(settings: Settings) -> Trust:
+def open_trust(settings: Settings, *, record: bool = False) -> Trust:
+    """``record``: write the audit log, as the settings say."""
     trust = settings.trust
     floor, clock = FloorFile(settings.state.directory), open_clock(settings)
     mode, max_age = Mode(trust.revocation), timedelta(seconds=trust.revocation_max_age)
     revocations = Revocations(mode, grace=timedelta(seconds=trust.revocation_grace))
     authorizer = open_authorizer(settings.authorizer)
+    audit = open_audit(settings, clock) if record and settings.audit.enabled else None
     policy = CertificatePolicy(
         [root.read_bytes() for root in trust.roots],
         clock,
@@ -127,11 +131,31 @@ def open_trust(settings: Settings) -> Trust:
         revocations=revocations,
         max_age=max_age,
         authorizer=authorizer,
+        recorded=audit.require if audit else lambda: None,
     )
     places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
     fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
     fetcher = None if mode is Mode.OFF else RevocationFetcher(revocations, fetch, clock)
-    return Trust(policy, clock, floor, fetcher, authorizer)
+    return Trust(policy, clock, floor, fetcher, authorizer, audit)
+
+
+def open_audit(settings: Settings, clock: TrustedClock) -> AuditLog:
+    audit = settings.audit
+
+    def trusted() -> bool:
+        try:
+            clock.now()
+        except PolicyRefused:
+            return False
+        return True
+
+    return AuditLog(
+        audit.directory or settings.state.directory,
+        most=audit.max_size,
+        keep=audit.max_files,
+        required=audit.required,
+        trusted=trusted,
+    )
 
 
 def open_authorizer(authorizer: AuthorizerSettings) -> Authorizer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dongled.config.checks import SettingsWarning, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
 from dongled.config.load import Loaded, Value, default_path, default_socket, load, load_layers
+from dongled.config.schema.audit import AuditSettings
 from dongled.config.schema.authorizer import AuthorizerSettings
 from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
@@ -20,6 +21,7 @@ from dongled.config.secrets import Credential, SecretSource, read_secret
 
 __all__ = [
     "EX_CONFIG",
+    "AuditSettings",
     "AuthorizerSettings",
     "ConfigError",
     "ControlSettings",

@@ -17,6 +17,7 @@ COMMANDS = {
     "approve": "approve",
     "deny": "deny",
     "expel": "expel",
+    "audit": "audit",
     "token": "token",
     "enroll": "enroll",
     "ca": "ca",

@@ -73,10 +73,15 @@ class EncryptedSession:
         journal: Journal,
         stay: Callable[[], Awaitable[None]] | None = None,
         bans: Bans | None = None,
+        note: Callable[[Effect], None] = lambda effect: None,
     ) -> None:
-        """``stay``: how long to stay in the room, mute and without keys, once the token is lost."""
+        """``stay``: how long to stay in the room, mute and without keys, once the token is lost.
+
+        ``note`` is shown every effect.
+        """
         self._meeting = meeting
         self._stay = stay
+        self._note = note
         self._terminal = terminal
         self.streams = streams
         self._journal = journal
@@ -294,6 +299,7 @@ class EncryptedSession:
         self._pump()
 
     def _carry_out(self, effect: Effect) -> None:
+        self._note(effect)
         match effect:
             case Broadcast(message):
                 self._outbox.put_nowait(message)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dongled.agent.audit.log import AuditLog
 from dongled.agent.policy.authorizer.api import Authorizer
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import RevocationFetcher
@@ -15,13 +16,17 @@ from dongled.agent.policy.verifier import CertificatePolicy
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """``fetcher`` None: revocation is off; ``authorizer`` None: a list says who may watch."""
+    """``fetcher`` None: revocation is off; ``authorizer`` None: a list says who may watch.
+
+    ``audit`` None: nothing is recorded.
+    """
 
     policy: CertificatePolicy
     clock: TrustedClock
     floor: FloorFile
     fetcher: RevocationFetcher | None
     authorizer: Authorizer | None = None
+    audit: AuditLog | None = None
 
     def on_learned(self, learned: Callable[[], None]) -> None:
         """Call ``learned`` whenever a certificate may have to be judged otherwise than before."""
@@ -29,6 +34,8 @@ class Trust:
             self.fetcher.on_learned(learned)
         if self.authorizer is not None:
             self.authorizer.on_learned(learned)
+        if self.audit is not None:
+            self.audit.on_learned(learned)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -38,3 +45,5 @@ class Trust:
                 group.create_task(self.fetcher.run())
             if self.authorizer is not None:
                 group.create_task(self.authorizer.run())
+            if self.audit is not None:
+                group.create_task(self.audit.run())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TypeGuard
 
@@ -28,6 +28,7 @@ class CertificatePolicy:
     ``"*"``, and nobody where empty; ``minimum_assurance`` holds for both keys of a terminal.
     ``revocations`` None: nothing is ever taken for revoked; ``max_age`` is of OCSP answers that terminals
     bring; ``evidence`` is what else they must show. ``authorizer`` decides in place of the list of viewers.
+    ``recorded`` raises PolicyRefused where nothing may be granted, since it could not be recorded.
     Raises AgentError for settings that cannot be used.
     """
 
@@ -43,12 +44,14 @@ class CertificatePolicy:
         max_age: timedelta = timedelta(0),
         evidence: Sequence[EvidenceCheck] = (),
         authorizer: Authorizer | None = None,
+        recorded: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._revocations = revocations
         self._max_age = max_age
         self._evidence = tuple(evidence)
         self._authorizer = authorizer
+        self._recorded = recorded
         self.change(roots, allow_viewers, allow_publishers, minimum_assurance)
 
     def change(
@@ -187,6 +190,7 @@ class CertificatePolicy:
         self._require_current(identity)
         _require_role(identity, Role.VIEWER)
         shown = [word for evidence in self._evidence for word in evidence.check(identity, presented)]
+        self._recorded()
         if self._authorizer is None:
             self._viewers.check(identity.terminal)
             return "on the list of viewers"

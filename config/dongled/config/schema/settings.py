@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from dongled.config.base import Extra, Section
+from dongled.config.schema.audit import AuditSettings
 from dongled.config.schema.authorizer import AuthorizerSettings
 from dongled.config.schema.control import ControlSettings
 from dongled.config.schema.enrolment import EnrolmentSettings
@@ -25,6 +26,7 @@ class Settings(Section):
     data_token: Annotated[DataTokenSettings | None, Extra()] = None
     trust: TrustSettings = TrustSettings()
     authorizer: AuthorizerSettings = AuthorizerSettings()
+    audit: AuditSettings = AuditSettings()
     enrolment: Annotated[EnrolmentSettings | None, Extra()] = None
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()

@@ -69,18 +69,27 @@ class Exchange:
     def __init__(self, address: Address, timeout: float) -> None:
         self._address = address
         self._timeout = timeout
-        # 1.
-        transport = None if address.socket is None else httpx.AsyncHTTPTransport(uds=str(address.socket))
-        self._http = httpx.AsyncClient(
-            verify=_context(address),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=timeout,
-            transport=transport,
-        )
+        self._context = _context(address)
+        self._opened: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
-        await self._http.aclose()
+        """Until it is asked again."""
+        if self._opened is not None:
+            await self._opened.aclose()
+            self._opened = None
+
+    def _client(self) -> httpx.AsyncClient:
+        # 1.
+        if self._opened is None:
+            socket = self._address.socket
+            self._opened = httpx.AsyncClient(
+                verify=self._context,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=self._timeout,
+                transport=None if socket is None else httpx.AsyncHTTPTransport(uds=str(socket)),
+            )
+        return self._opened
 
     async def ask(self, question: Question) -> Verdict:
         """Raises PolicyUndecided, with a reason for each step."""
@@ -100,7 +109,7 @@ class Exchange:
             # 2.
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream("POST", self._address.url, content=body, headers=headers) as response,
+                self._client().stream("POST", self._address.url, content=body, headers=headers) as response,
             ):
                 # 3.
                 if response.status_code != httpx.codes.OK:
