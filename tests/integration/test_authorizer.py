@@ -29,12 +29,13 @@ def decided_by(company: Company, table: str) -> dict[str, str]:
     }
 
 
-def told(of: Running, *command: str) -> str:
-    socket = str(of.folder / "control.sock")
-    done = subprocess.run(
-        [PROGRAM, *command, "--socket", socket], capture_output=True, text=True, timeout=60, check=True
-    )
+def run(*command: str) -> str:
+    done = subprocess.run([PROGRAM, *command], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def told(of: Running, *command: str) -> str:
+    return run(*command, "--socket", str(of.folder / "control.sock"))
 
 
 def blind(camera: Running, viewer: Running, since: float) -> None:
@@ -75,6 +76,19 @@ def test_the_operator_lets_in_and_puts_out(company: Company, launch: Launch) -> 
     since = time.monotonic()
     assert "denied by" in told(camera, "deny", company.viewer.urn)
     blind(camera, viewer, since)
+
+    camera.stop()
+    config = ["--config", str(camera.folder / "dongled.toml")]
+    assert "unbroken" in run("audit", "verify", *config)
+    records = [json.loads(line) for line in run("audit", "show", "--json", *config).splitlines()]
+    told_of = [record["event"] for record in records if record.get("terminal") == company.viewer.urn]
+    assert [event for event in told_of if event != "held"] == [
+        "approved", "granted", "withdrawn", "approved", "granted", "denied", "withdrawn",
+    ]  # fmt: skip
+    assert (records[0]["event"], records[-1]["event"]) == ("started", "stopped")
+    by = {record["by"] for record in records if record["event"] in ("approved", "denied")}
+    assert len(by) == 1
+    assert any(f"approved by {by.copy().pop()}" in record.get("why", "") for record in records)
 
 
 @pytest.mark.parametrize("how", ["socket", "https"])

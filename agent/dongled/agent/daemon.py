@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -33,7 +33,6 @@ from dongled.agent.meetings.plain import PlainSession
 from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
-from dongled.agent.policy.authorizer.api import Question
 from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Effect, Peer, Stream
@@ -137,6 +136,8 @@ class Daemon:
         if trust.audit is not None:
             trust.audit.record("started", name=self._settings.terminal.name, version=version("dongled"))
             trust.audit.start()
+            if isinstance(trust.authorizer, Operator):
+                trust.authorizer.on_said(partial(trail.decided, trust.audit))
         background = OwnedTasks(_background_failed)
         background.spawn(keep_going("asking about revocations", trust.run))
         stack.push_async_callback(background.cancel)
@@ -194,20 +195,12 @@ class Daemon:
     def approve(self, name: str, seconds: int | None) -> list[RequestStatus]:
         """Let a request pass; what was approved. Raises AgentError."""
         operator = self._operator()
-        return self._decided("approved", operator, operator.approve(name, seconds, caller()))
+        return report.requests_status(operator, operator.approve(name, seconds, caller()))
 
     def deny(self, name: str, seconds: int | None) -> list[RequestStatus]:
         """Refuse a request; what was refused. Raises AgentError."""
         operator = self._operator()
-        return self._decided("denied", operator, operator.deny(name, seconds, caller()))
-
-    def _decided(self, what: str, operator: Operator, questions: Sequence[Question]) -> list[RequestStatus]:
-        decided = report.requests_status(operator, questions)
-        if self._trust is not None and self._trust.audit is not None:
-            left = {status.id: status.left or 0 for status in decided}
-            for question in questions:
-                trail.decided(self._trust.audit, what, question, caller(), left[question.id])
-        return decided
+        return report.requests_status(operator, operator.deny(name, seconds, caller()))
 
     def _operator(self) -> Operator:
         if self._trust is None or not isinstance(self._trust.authorizer, Operator):
@@ -392,6 +385,7 @@ class Daemon:
         return replace(self._facts(), warnings=self._health.warnings())
 
     def _facts(self) -> DaemonStatus:
+        audit = self._trust.audit if self._trust else None
         return DaemonStatus(
             version=version("dongled"),
             pid=os.getpid(),
@@ -407,6 +401,7 @@ class Daemon:
             time=facts.time_status(self._trust),
             revocation=facts.revocation_status(self._trust, self._settings.trust.revocation),
             disks=self._health.disks,
+            audit_failed=str(audit.why) if audit is not None and audit.why is not None else "",
             reload_refused=self._reload_refused,
             restart=list(self._restart),
         )

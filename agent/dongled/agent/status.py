@@ -233,7 +233,8 @@ class DaemonStatus:
     """``uptime`` in seconds; ``warnings`` are what an operator should know and may have chosen.
 
     ``reload_refused`` says what is wrong with the configuration that the last reload found, and is empty
-    when it was taken; ``restart`` names the keys of it that wait for a restart.
+    when it was taken; ``restart`` names the keys of it that wait for a restart. ``audit_failed`` says why the
+    audit log is not written, where it should be.
     """
 
     version: str
@@ -251,3 +252,4 @@ class DaemonStatus:
     disks: list[DiskStatus] = field(default_factory=list)
     reload_refused: str = ""
     restart: list[str] = field(default_factory=list)
+    audit_failed: str = ""

@@ -271,7 +271,8 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
         text = "nothing is shown to the certificate platform that says who asks"
         hint = "enrolment.password-file, enrolment.password-credential or enrolment.tls-certificate"
         found.append(SettingsWarning("enrolment-anonymous", text, hint))
-    if any(m.publish for m in encrypted) and not trust.allow_viewers:
+    listed = settings.authorizer.kind == "list"
+    if listed and any(m.publish for m in encrypted) and not trust.allow_viewers:
         text = "streams are published and nobody may watch them"
         found.append(SettingsWarning("nobody-may-view", text, "list terminals in trust.allow-viewers"))
     if any(m.subscribe != "none" for m in encrypted) and not trust.allow_publishers:

@@ -69,6 +69,10 @@ def unreachable(status: DaemonStatus) -> None:
     status.revocation.unknown = {"revocation-unreachable": 2}
 
 
+def unrecorded(status: DaemonStatus) -> None:
+    status.audit_failed = "the audit log in /var/lib/dongled cannot be written"
+
+
 def lost(status: DaemonStatus) -> None:
     status.meetings[0].state, status.meetings[0].why = "waiting", "refused [sfu-unreachable]"
 
@@ -109,6 +113,7 @@ def disk(free: int, size: int) -> Callable[[DaemonStatus], object]:
         (failing, ("renewal-failing", "data", "3 tries: no answer [est-unreachable]")),
         (time("time-below-floor"), ("time-not-trusted", "", "1970 [time-below-floor]")),
         (unreachable, ("revocation-unreachable", "", "revocation-unreachable 2")),
+        (unrecorded, ("audit-failing", "", "cannot be written")),
         (lost, ("meeting-not-joined", "lobby", "refused [sfu-unreachable]")),
         (stale, ("peer-stale", "lobby " + "11" * 16 + " front", "front is behind")),
         (alarm(3599), ("alarm", "lobby", "rollback 1")),

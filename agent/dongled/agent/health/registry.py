@@ -58,6 +58,9 @@ SOURCE_SILENT = Kind("source-silent", "see to the camera and its cable: it gives
 RELOAD_REFUSED = Kind("reload-refused", "mend it, and 'dongled reload'; until then the old settings hold")
 RESTART_NEEDED = Kind("restart-needed", "restart the daemon when it suits")
 
+AUDIT_FAILING = Kind(
+    "audit-failing", "what is granted is not recorded: make room, or see whose directory it is"
+)
 DISK_NEARLY_FULL = Kind("disk-nearly-full", "make room: recordings stop, and state is no longer kept")
 
 LIVE = (
@@ -78,6 +81,7 @@ LIVE = (
     SOURCE_SILENT,
     RELOAD_REFUSED,
     RESTART_NEEDED,
+    AUDIT_FAILING,
     DISK_NEARLY_FULL,
 )
 

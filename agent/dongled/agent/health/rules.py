@@ -114,6 +114,11 @@ def disks(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
             yield Condition(registry.DISK_NEARLY_FULL, text, disk.path)
 
 
+def audit(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
+    if now.audit_failed:
+        yield Condition(registry.AUDIT_FAILING, now.audit_failed)
+
+
 def configuration(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
     if now.reload_refused:
         yield Condition(registry.RELOAD_REFUSED, now.reload_refused)
@@ -121,4 +126,4 @@ def configuration(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Conditi
         yield Condition(registry.RESTART_NEEDED, f"changed, not in effect: {', '.join(now.restart)}")
 
 
-RULES: tuple[Rule, ...] = (token, certificates, time, revocation, meetings, disks, configuration)
+RULES: tuple[Rule, ...] = (token, certificates, time, revocation, meetings, disks, audit, configuration)

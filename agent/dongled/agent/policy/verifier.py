@@ -186,11 +186,25 @@ class CertificatePolicy:
         self._publishers.check(identity.terminal)
 
     def may_view(self, identity: CheckedCertificate, stream: str, presented: Presented) -> str:
-        """May this terminal have the key of my stream, now? Returns on what grounds. Raises PolicyRefused."""
+        """May this terminal have the key of my stream, now? Each step prevents one thing:
+
+        1. a certificate that ran out, or was revoked, since it was checked;
+        2. a camera, a gateway or a moderator that nobody certified to watch;
+        3. evidence that does not hold, or is missing where it is required;
+        4. a grant that leaves no trace, where there must be one;
+        5. somebody certified whom the owner did not mean.
+
+        Returns on what grounds. Raises PolicyRefused.
+        """
+        # 1.
         self._require_current(identity)
+        # 2.
         _require_role(identity, Role.VIEWER)
+        # 3.
         shown = [word for evidence in self._evidence for word in evidence.check(identity, presented)]
+        # 4.
         self._recorded()
+        # 5.
         if self._authorizer is None:
             self._viewers.check(identity.terminal)
             return "on the list of viewers"

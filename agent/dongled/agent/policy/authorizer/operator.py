@@ -40,6 +40,7 @@ class Operator:
         self._steady = steady
         self._entries: dict[str, Entry] = {}
         self._learned: Callable[[], None] = lambda: None
+        self._said: Callable[[str, Question, str, float], None] = lambda *said: None
         self._wake = asyncio.Event()
 
     def decide(self, question: Question, stream: str) -> str:
@@ -77,6 +78,10 @@ class Operator:
     def on_learned(self, learned: Callable[[], None]) -> None:
         self._learned = learned
 
+    def on_said(self, said: Callable[[str, Question, str, float], None]) -> None:
+        """Tell ``said`` what was decided, of what, by whom, for how many seconds, before anything follows."""
+        self._said = said
+
     async def run(self) -> None:
         """Ends approvals in time: whoever watches by one is judged again at that moment."""
         while True:
@@ -101,9 +106,10 @@ class Operator:
             raise AgentError(
                 "ambiguous-request", f"Several requests are called {name!r}.", "Give the request's id."
             )
+        lasts = self._lasts if seconds is None else seconds
         for entry in found:
-            entry.state, entry.by = state, by
-            entry.until = now + (self._lasts if seconds is None else seconds)
+            entry.state, entry.by, entry.until = state, by, now + lasts
+            self._said(state, entry.question, by, lasts)
         self._wake.set()
         self._learned()
         return [entry.question for entry in found]
