@@ -210,6 +210,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 
 
 SECOND = "[data-token]\nmodule = 'module.so'\nuri = 'pkcs11:serial=2'\n"
+ASK = "[authorizer]\nkind = 'program'\n"
 EST = "[enrolment]\nca-file = 'root.pem'\nurl = 'https://est"
 
 
@@ -232,6 +233,27 @@ EST = "[enrolment]\nca-file = 'root.pem'\nurl = 'https://est"
             "meeting.0.sfu.ca-file",
             "no use",
         ),
+        ("[[stream]]", f"{ASK}[[stream]]", "authorizer.url", "or socket"),
+        ("[[stream]]", f"{ASK}url = 'https://a'\n[[stream]]", "authorizer.ca-file", "is missing"),
+        ("[[stream]]", f"{ASK}url = 'http://a'\n[[stream]]", "authorizer.url", "must be https://"),
+        ("[[stream]]", f"{ASK}url = 'https://a'\nsocket = 's'\n[[stream]]", "authorizer.socket", "no use"),
+        (
+            "[[stream]]",
+            f"{ASK}socket = 's'\nca-file = 'root.pem'\n[[stream]]",
+            "authorizer.ca-file",
+            "no use",
+        ),
+        (
+            "[[stream]]",
+            f"{ASK}socket = 's'\nrefresh = 99\nremember = 99\n[[stream]]",
+            "authorizer.remember",
+            "longer",
+        ),
+        ("[[stream]]", f"{ASK}socket = 's'\napproval = 99\n[[stream]]", "authorizer.approval", "no use"),
+        ("[[stream]]", f"{ASK}socket = 's'\n[[stream]]", "trust.allow-viewers", "no use"),
+        ("[[stream]]", "[authorizer]\nkind = 'operator'\n[[stream]]", "trust.allow-viewers", "no use"),
+        ("[[stream]]", "[authorizer]\nsocket = 's'\n[[stream]]", "authorizer.socket", "no use"),
+        ("[[stream]]", "[authorizer]\nkind = 'anybody'\n[[stream]]", "authorizer.kind", "list"),
         ("[[stream]]", f"{EST}/est'\n[[stream]]", "enrolment.url", "must have no path"),
         ("[[stream]]", f"{EST}'\nusername = 'a:b'\n[[stream]]", "enrolment.username", "match pattern"),
         ("[[stream]]", f"{EST}'\nlabel = '../x'\n[[stream]]", "enrolment.label", "match pattern"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.protocol.bus import CAMERA, Bus
+from dongled.agent.audit import chain
 from dongled.agent.control.client import fetch_status
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.meetings.feeds import parse_encrypted, parse_plain
-from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
+from dongled.agent.policy.authorizer import exchange
+from dongled.agent.policy.authorizer.api import Question
 from dongled.agent.policy.clock import TimeSource, TrustedClock
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol import cbor, cose, limits, messages, sealing
@@ -215,3 +219,23 @@ async def test_whoever_writes_nonsense_to_the_control_socket_hurts_nobody(tmp_pa
             assert await fetch_status(path) == ControlledDouble().status()
     finally:
         await server.close()
+
+
+ANSWER = b'{"id": "00", "allow": true, "streams": ["camera"], "reason": "x", "seconds": 60}'
+
+
+@given(nearly([ANSWER, b"[" * 5000, b'{"id": "00", "allow": 1e999}']))
+@often
+def test_what_an_authorizer_answers(data: bytes) -> None:
+    asked = Question("m", "urn:uuid:x", "CN=x", b"", "", ("viewer",), "hardware", ("camera",), ())
+    with contextlib.suppress(PolicyUndecided):
+        assert exchange._verdict(data, "00", asked).streams <= {"camera"}
+
+
+@given(nearly([b'{"n":1,"prev":"' + b"0" * 64 + b'","event":"granted"}\n', b"\n", b"{"]))
+@often
+def test_audit_logs(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file, contextlib.suppress(chain.Broken):
+        file.write(data)
+        file.flush()
+        chain.verify([Path(file.name)])
