@@ -29,6 +29,13 @@ def recorded(field: str, *kinds: str) -> list[bytes]:
     return [bytes.fromhex(m[field]) for m in messages if field in m and (not kinds or m["type"] in kinds)]
 
 
+def letters(kind: str) -> list[bytes]:
+    """What the test vectors' letters of this kind say."""
+    messages = json.loads((VECTORS / "messages.json").read_text())
+    found = (message["letter"] for message in messages if "letter" in message)
+    return [bytes.fromhex(letter["content"]) for letter in found if letter["kind"] == kind]
+
+
 @st.composite
 def nearly(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
     """One of ``seeds`` after up to four changes; or just any bytes."""

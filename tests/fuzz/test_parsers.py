@@ -25,7 +25,7 @@ from dongled.agent.policy.authorizer import exchange
 from dongled.agent.policy.authorizer.api import Question
 from dongled.agent.policy.clock import TimeSource, TrustedClock
 from dongled.agent.policy.verifier import CertificatePolicy
-from dongled.agent.protocol import cbor, cose, limits, messages, sealing
+from dongled.agent.protocol import cbor, cose, limits, messages, private_messages, sealing
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.bus import BusRefused, Reassembler, chunk
@@ -33,7 +33,7 @@ from dongled.agent.sfu.janus import wire
 from dongled.media import sframe
 from dongled.media.errors import FrameRejected
 from dongled.tokens.wire import WireError, body_length, parse
-from fuzz.mutations import corpus, misfilled, nearly, recorded, texts
+from fuzz.mutations import corpus, letters, misfilled, nearly, recorded, texts
 from support.authority import DAY, NOW, Authority, der, new_key
 from support.controlled import ControlledDouble
 from support.frames import Generation, delta_frame, key_frame, opener, sealer
@@ -51,11 +51,18 @@ PAYLOADS: dict[str, Callable[[bytes], Any]] = {
     "refuse": lambda payload: messages.Sealed.parse("refuse", payload),
     "rekey": messages.Rekey.parse,
     "leave": messages.Leave.parse,
+    "private": private_messages.Opaque.parse,
 }
 INSIDES: dict[str, Callable[[bytes], Any]] = {
     "request": messages.Request.parse,
     "grant": lambda plaintext: messages.Keys.parse(plaintext, limits.BASE_KEY[5]),
     "refuse": messages.Refuse.parse,
+}
+LETTERS: dict[str, Callable[[bytes], Any]] = {
+    "invite": lambda content: private_messages.Invite.parse(content, limits.BASE_KEY[5]),
+    "accept": lambda content: private_messages.Accept.parse(content, limits.BASE_KEY[5]),
+    "end": private_messages.End.parse,
+    "ack": private_messages.Ack.parse,
 }
 
 
@@ -92,6 +99,23 @@ def test_what_was_sealed(kind: str, data: st.DataObject) -> None:
     plaintext = data.draw(misfilled(seeds) | nearly([*seeds, *corpus("cbor")]))
     with contextlib.suppress(Refusal):
         assert INSIDES[kind](plaintext).encode() == plaintext
+
+
+@given(nearly(recorded("plaintext", "private")))
+@rarely
+def test_letters(data: bytes) -> None:
+    with contextlib.suppress(Refusal):
+        assert private_messages.Letter.parse(data).encode() == data
+
+
+@pytest.mark.parametrize("kind", LETTERS)
+@given(st.data())
+@rarely
+def test_what_a_letter_says(kind: str, data: st.DataObject) -> None:
+    seeds = letters(kind)
+    content = data.draw(misfilled(seeds) | nearly([*seeds, *corpus("cbor")]))
+    with contextlib.suppress(Refusal):
+        assert LETTERS[kind](content).encode() == content
 
 
 @given(nearly(recorded("sealed", "grant")))

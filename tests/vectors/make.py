@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from dongled.agent.meetings.feeds import encrypted_display
-from dongled.agent.protocol import cbor, cose, evidence, limits, sealing
+from dongled.agent.protocol import cbor, cose, evidence, limits, private_messages, sealing
 from dongled.agent.protocol.api import Assertion, Evidence, Stream
 from dongled.agent.protocol.context import Party, context
+from dongled.agent.protocol.letters import digest_of
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
     Announce,
@@ -48,6 +49,7 @@ from dongled.agent.protocol.messages import (
     Wrapped,
 )
 from dongled.agent.protocol.own import OwnEpoch
+from dongled.agent.protocol.private_messages import Accept, Ack, End, Invite, Letter, Opaque, PrivateKey
 from dongled.agent.protocol.publisher import key_aad, link_aad
 from dongled.agent.sfu import bus
 from dongled.media import sframe
@@ -187,6 +189,42 @@ class Messages:
         target = (theirs.announce.terminal, theirs.party.session, theirs.party.leaf)
         order = Expel(ours.party.leaf, ours.party.session, 1, 1, *target, "not invited", 43_200)
         self._message("expel", camera, order.encode())
+        self._private()
+
+    def _private(self) -> None:
+        """The camera invites the viewer, which accepts, shows its badge in return, and ends it later."""
+        camera, viewer, number = self.camera, self.viewer, seed("private session", 16)
+        invite = Invite(number, (self._private_key(camera, "screen-2", 5),), 120).encode()
+        self._letter("invite", camera, viewer, invite, 1)
+        accept = Accept(number, digest_of(invite), (self._private_key(viewer, "badge", 1),)).encode()
+        self._letter("accept", viewer, camera, accept, 1)
+        self._letter("ack", camera, viewer, Ack(1).encode(), 2)
+        self._letter("end", viewer, camera, End(number, "ended").encode(), 2)
+
+    def _private_key(self, cast: Cast, name: str, kid: int) -> PrivateKey:
+        base_key, own = seed(f"private base key {name}", 64), cast.own
+        commit = commit_base_key(base_key, kid, own.party.session, own.announce.signing)
+        return PrivateKey(seed(f"private stream {name}", 16).hex(), name, "vp8", kid, commit, base_key)
+
+    def _letter(self, kind: str, sender: Cast, receiver: Cast, content: bytes, counter: int) -> None:
+        ctx = sender.own.context("private", receiver.own.party)
+        body = content
+        if kind in private_messages.SECRET:
+            public = sealing.p256_public(receiver.own.announce.data)
+            sealed = self._recorded(ctx.hex(), content.hex())
+            body = bytes.fromhex(sealed) if sealed else sealing.seal_to_token(public, content, ctx)
+        plaintext = Letter(kind, seed(f"{receiver.name} beacon nonce", 16), counter, body).encode()
+        sealed = self._recorded(ctx.hex(), plaintext.hex())
+        epoch = sealing.xwing_public(receiver.own.announce.xwing)
+        made = bytes.fromhex(sealed) if sealed else sealing.seal(epoch, plaintext, ctx)
+        self._message("private", sender, Opaque(made).encode(), plaintext=plaintext)
+        self.vectors[-1]["letter"] = {
+            "kind": kind,
+            "to": receiver.name,
+            "seal_ctx_hash": ctx.hex(),
+            "content": content.hex(),
+            "body": body.hex(),
+        }
 
     def _evidence(self) -> Evidence:
         """All there can be, of bytes that no policy would take."""
@@ -417,7 +455,14 @@ def load(name: str) -> Any:
 
 def recorded_seals() -> Recorded:
     """The seals that the files hold."""
-    known = {(m["ctx_hash"], m["plaintext"]): m["sealed"] for m in load("messages") if "sealed" in m}
+    known = {}
+    for message in load("messages"):
+        letter = message.get("letter", {})
+        if "sealed" in message:
+            ctx = letter.get("seal_ctx_hash", message["ctx_hash"])
+            known[ctx, message["plaintext"]] = message["sealed"]
+        if letter.get("kind") in private_messages.SECRET:
+            known[letter["seal_ctx_hash"], letter["content"]] = letter["body"]
     return lambda ctx, plaintext: known.get((ctx, plaintext))
 
 

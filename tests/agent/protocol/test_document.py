@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dongled.agent.protocol import cose, limits
+from dongled.agent.protocol import cose, limits, private_messages
 
 ROOT = Path(__file__).parents[3]
 CODE = "".join(path.read_text() for path in (ROOT / "agent/dongled/agent/protocol").glob("*.py"))
@@ -24,7 +24,7 @@ def test_every_reason_is_listed() -> None:
     given |= set(re.findall(r'\.alarm\(\s*"([a-z-]+)"', CODE))
     assert len(given) > 40
     assert given - listed == set()
-    kinds = {f"-{kind}" for kind in {*cose.KINDS, "keys"}}
+    kinds = {f"-{kind}" for kind in {*cose.KINDS, *private_messages.KINDS, "keys", "letter"}}
     assert {reason for reason in listed if not reason.startswith("-")} - given == {
         "malformed-announce",
         "status",
@@ -57,6 +57,19 @@ def test_the_sizes_are_the_code_s() -> None:
         f'"lifetime": 1..{limits.EXPEL_MOST}',
         f"orders {limits.EXPEL_LIFETIME / 3600:.0f} hours",
         f"has at most {limits.EXPELS} in force",
+        f"[0*{limits.BEACON_STREAMS} [stream-id, kid, ctr",
+        f'"sealed": bstr .size {limits.LETTER_SEALED}',
+        f"zeros, {limits.LETTER:,} bytes in all",
+        f"the last {limits.LETTERS_KEPT} counters",
+        f"{limits.LETTER_BURST:.0f} letters at once and {limits.LETTER_RATE:.0f} a second",
+        f"opens {limits.LETTER_DERIVES_BURST:.0f} at once and then one",
+        f"one in {1 / limits.LETTER_DERIVES_RATE:.0f} s",
+        f"at most once in {limits.LETTER_REACK} s",
+        f'"lifetime": 1..{limits.INVITE_MOST}',
+        f"lapses {limits.INVITE_LIFETIME} s after it was taken",
+        f"{limits.INVITE_LIFETIME + limits.INVITE_SLACK:.0f} s after it was sent",
+        f'"streams": [1*{limits.PRIVATE_STREAMS} private-stream]',
+        f"or after {limits.PRIVATE_SWITCH:.0f} s",
         f"begins {limits.ROUND:.0f} s after",
         f"up to {limits.ROUND_JITTER:.0f} s later",
         f"each up to {limits.RENEW_SPREAD:.0f} s later",

@@ -259,6 +259,46 @@ def test_a_beacon_by_the_page_alone(camera: Announced, viewer: Receiver) -> None
     assert beacon.payload["roster"] == sha256(cbor2.dumps(here))
 
 
+def read_letter(message: Message, to: Receiver, sender: Announced) -> tuple[str, Any, bytes]:
+    """Kind, letter's fields and content of a letter to ``to``."""
+    assert list(message.payload) == ["sealed"]
+    message.verify(sender, context("private", sender.whole, [], b"", sender.payload))
+    ctx = context("private", sender.whole, to.announced.whole, b"", sender.payload)
+    plaintext = to.open_xwing(message.payload["sealed"], ctx)
+    size = int.from_bytes(plaintext[:2], "big")
+    letter: Any = cbor2.loads(plaintext[2 : 2 + size])
+    assert plaintext[2 + size :] == bytes(1_280 - 2 - size)
+    secret = letter["kind"] in ("invite", "accept")
+    content = to.open_p256(letter["body"], ctx) if secret else letter["body"]
+    return letter["kind"], letter, content
+
+
+def test_a_private_session_by_the_page_alone(camera: Announced) -> None:
+    viewer, publisher = Receiver("viewer"), Receiver("camera")
+    letters = [Message(bytes.fromhex(m["message"])) for m in MESSAGES if m["type"] == "private"]
+    assert len({len(letter.raw) for letter in letters}) == 1
+    invite, accept, ack, end = letters
+    kind, _, offered = read_letter(invite, viewer, camera)
+    invited = cbor2.loads(offered)
+    assert (kind, invited["lifetime"]) == ("invite", 120)
+    kind, asked, content = read_letter(accept, publisher, viewer.announced)
+    accepted = cbor2.loads(content)
+    assert kind == "accept"
+    assert (accepted["id"], accepted["invite"]) == (invited["id"], sha256(offered))
+    for streams, owner in ((invited["streams"], camera), (accepted["streams"], viewer.announced)):
+        for _stream, _name, codec, kid, commit, base_key in streams:
+            assert codec == "vp8"
+            assert commit == commitment(base_key, kid, owner.payload)
+    assert [name for _, name, *_ in invited["streams"] + accepted["streams"]] == ["screen-2", "badge"]
+    kind, _, content = read_letter(ack, viewer, camera)
+    assert (kind, cbor2.loads(content)) == ("ack", {"of": asked["counter"]})
+    kind, _, content = read_letter(end, publisher, viewer.announced)
+    assert (kind, cbor2.loads(content)) == ("end", {"id": invited["id"], "reason": "ended"})
+    # To anybody else it is bytes.
+    with pytest.raises(InvalidTag):
+        read_letter(invite, publisher, camera)
+
+
 @pytest.mark.property("P4")
 def test_nothing_opens_for_another_request_or_epoch(viewer: Receiver, camera: Announced) -> None:
     answer, me = Message(sent("grant", "camera")), viewer.announced

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dongled.agent.protocol import cose, limits, sealing
 from dongled.agent.protocol.messages import Keys, Refuse, Request
+from dongled.agent.protocol.private_messages import SECRET, Accept, Ack, End, Invite, Letter, Opaque
+from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.sfu.bus import Reassembler, chunk
 from dongled.media.api import StreamContext
 from dongled.media.errors import FrameRejected
@@ -19,6 +21,12 @@ from vectors import make
 MESSAGES = make.load("messages")
 FRAMES = make.load("frames")
 PARTIES = make.load("parties")
+LETTERS: dict[str, Any] = {
+    "invite": lambda content: Invite.parse(content, limits.BASE_KEY[5]),
+    "accept": lambda content: Accept.parse(content, limits.BASE_KEY[5]),
+    "end": End.parse,
+    "ack": Ack.parse,
+}
 CASTS = make.Messages(lambda ctx, plaintext: None)
 
 
@@ -74,6 +82,24 @@ def test_recorded_seals_open(kind: str, parse: Any) -> None:
         opened = sealing.open_inner(opened, receiver.own.announce.data, shared, ctx)
     assert opened.hex() == vector["plaintext"]
     assert parse(opened).encode() == opened
+
+
+@pytest.mark.parametrize("vector", [m for m in MESSAGES if "letter" in m], ids=lambda m: m["letter"]["kind"])
+def test_recorded_letters_open_for_whom_they_are_alone(vector: dict[str, Any]) -> None:
+    letter = vector["letter"]
+    camera, viewer = CASTS.camera, CASTS.viewer
+    to, other = (camera, viewer) if letter["to"] == "camera" else (viewer, camera)
+    ctx = bytes.fromhex(letter["seal_ctx_hash"])
+    opaque = Opaque.parse(cose.parse(bytes.fromhex(vector["message"])).payload)
+    opened = Letter.parse(to.own.sealing.open(opaque.sealed, ctx))
+    with pytest.raises(Refusal):
+        other.own.sealing.open(opaque.sealed, ctx)
+    content, parse = opened.body, LETTERS[opened.kind]
+    if opened.kind in SECRET:
+        shared = to.data.exchange(ec.ECDH(), sealing.p256_public(sealing.inner_point(content)))
+        content = sealing.open_inner(content, to.own.announce.data, shared, ctx)
+    assert (opened.kind, content.hex()) == (letter["kind"], letter["content"])
+    assert parse(content).encode() == content
 
 
 @pytest.mark.parametrize("vector", FRAMES, ids=lambda v: f"suite {v['suite']} kid {v['kid']} ctr {v['ctr']}")

@@ -92,6 +92,31 @@ class PeerStatus:
     same_roster: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateFeed:
+    """A stream of a private session: its id in the meeting, which says nothing, and its name at home."""
+
+    stream: Stream
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateStatus:
+    """A private session with ``peer``.
+
+    ``state``: ``inviting`` (it has not answered), ``invited`` (I have not) or ``active``; ``lapses_in`` is in
+    seconds, None when active. ``shows`` are names of my streams, ``watches`` of the peer's, ``stale``
+    those of them that are behind what the peer's beacon says.
+    """
+
+    peer: Peer
+    state: str
+    lapses_in: float | None
+    shows: tuple[str, ...]
+    watches: tuple[str, ...]
+    stale: tuple[str, ...]
+
+
 # --- what the machine wants done -------------------------------------------------------------------
 
 
@@ -262,6 +287,37 @@ class Alarm:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateInvited:
+    """``peer`` (a session) invites me to see streams of these names; it lapses after ``lifetime`` seconds."""
+
+    peer: bytes
+    names: tuple[str, ...]
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateBegan:
+    """``shows`` of mine are to be published for ``peer`` (a session), ``watches`` of its to be watched."""
+
+    peer: bytes
+    shows: tuple[PrivateFeed, ...]
+    watches: tuple[PrivateFeed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateEnded:
+    """It is over, or never began. ``reason``: ``ended``, ``declined``, ``refused``, ``lapsed``, ``silent``,
+    ``policy``, or why the peer left the roster. ``mine``: I ended it.
+    """
+
+    peer: bytes
+    shows: tuple[PrivateFeed, ...]
+    watches: tuple[PrivateFeed, ...]
+    reason: str
+    mine: bool
+
+
 Effect = (
     Broadcast
     | SignWanted
@@ -280,4 +336,7 @@ Effect = (
     | Judged
     | TurnedAway
     | Alarm
+    | PrivateInvited
+    | PrivateBegan
+    | PrivateEnded
 )

@@ -7,6 +7,7 @@ import hashlib
 from dongled.agent.protocol import cose, limits
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.messages import Presence
+from dongled.agent.protocol.private import Private
 from dongled.agent.protocol.publisher import Publisher
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote
@@ -17,9 +18,10 @@ from dongled.agent.protocol.state import State, UnknownSender
 class Beacons:
     """Times are CLOCK_BOOTTIME, seconds."""
 
-    def __init__(self, state: State, publisher: Publisher) -> None:
+    def __init__(self, state: State, publisher: Publisher, private: Private) -> None:
         self._state = state
         self._publisher = publisher
+        self._private = private
         self.counter = 0
         self._next_at = float("inf")
         self._signing = False
@@ -58,7 +60,7 @@ class Beacons:
                 if remote.nonce and now - remote.nonce_at < limits.LIVE
             ),
             roster=roster_hash(state, now),
-            streams=self._publisher.positions(),
+            streams=(*self._publisher.positions(), *self._private.positions()),
         ).encode()
         # Everybody holds the chain from the announcement: the leaf is enough.
         protected = cose.token_header(me.chain[:1])

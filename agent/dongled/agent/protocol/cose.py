@@ -21,7 +21,7 @@ EDDSA = -8
 ALG, KID, X5CHAIN = 1, 4, 33
 
 TOKEN_SIGNED = frozenset({"announce", "presence", "expel"})
-KINDS = TOKEN_SIGNED | {"welcome", "request", "grant", "refuse", "rekey", "leave"}
+KINDS = TOKEN_SIGNED | {"welcome", "request", "grant", "refuse", "rekey", "leave", "private"}
 
 
 @dataclass(frozen=True, slots=True)

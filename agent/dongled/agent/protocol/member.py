@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 
 from dongled.agent.policy.api import Policy, PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import cose, limits
-from dongled.agent.protocol.api import Effect, Evidence, FeedStatus, Peer, PeerLeft, PeerStatus, Stream
+from dongled.agent.protocol.api import (
+    Effect,
+    Evidence,
+    FeedStatus,
+    Peer,
+    PeerLeft,
+    PeerStatus,
+    PrivateStatus,
+    Stream,
+)
 from dongled.agent.protocol.bans import Bans
 from dongled.agent.protocol.beacons import Beacons
 from dongled.agent.protocol.cose import Signed
@@ -18,6 +27,7 @@ from dongled.agent.protocol.expulsions import Expulsions
 from dongled.agent.protocol.introductions import EarlyMessages, Introductions
 from dongled.agent.protocol.messages import Leave
 from dongled.agent.protocol.own import OwnEpoch, new_epoch
+from dongled.agent.protocol.private import Private
 from dongled.agent.protocol.publisher import Publisher
 from dongled.agent.protocol.quota import Quota
 from dongled.agent.protocol.refusal import Refusal
@@ -75,9 +85,10 @@ class Member:
         self._first: OwnEpoch | None = make(1, b"")
         self._publisher = Publisher(self._state, streams, suite)
         self._subscriber = Subscriber(self._state, want)
-        self._beacons = Beacons(self._state, self._publisher)
+        self._private = Private(self._state, suite, self._publisher.presented)
+        self._beacons = Beacons(self._state, self._publisher, self._private)
         self._introductions = Introductions(self._state, self._admitted, self._evicted)
-        self._rounds = Rounds(self._state, self._introductions, self._publisher, make)
+        self._rounds = Rounds(self._state, self._introductions, self._publisher, self._private, make)
         self._expulsions = Expulsions(self._state, identity_chain, self._remove)
         self._early = EarlyMessages()
         self._undecided = Undecided()
@@ -113,6 +124,7 @@ class Member:
             self._state.broadcast("leave", message)
         self._subscriber.forget()
         self._publisher.forget()
+        self._private.forget()
         self._beacons.stop()
         self._expulsions.forget()
         self._early.forget()
@@ -122,6 +134,22 @@ class Member:
     def expel(self, session: bytes, reason: str, now: float) -> None:
         """As a moderator, expel this peer's terminal from the meeting. Raises AgentError."""
         self._expulsions.order(session, reason, now)
+
+    def invite(self, session: bytes, streams: Sequence[tuple[str, str]], now: float) -> None:
+        """Offer these streams of mine (name and codec) to this peer alone. Raises AgentError."""
+        self._private.invite(session, streams, now)
+
+    def accept(self, session: bytes, streams: Sequence[tuple[str, str]], now: float) -> None:
+        """Accept this peer's invitation, and show it these streams in return. Raises AgentError."""
+        self._private.accept(session, streams, now)
+
+    def end_private(self, session: bytes, now: float) -> None:
+        """End the private session with this peer, or decline it. Raises AgentError."""
+        self._private.end(session, now)
+
+    def private_failed(self, stream: str, now: float) -> None:
+        """My private stream of this id cannot be shown."""
+        self._private.failed(stream, now)
 
     def receive(self, source: str, message: bytes, now: float) -> None:
         """Bytes from the bus; ``source`` is the bus's own word for who sent them. Never raises."""
@@ -156,6 +184,7 @@ class Member:
     def stream_position(self, stream: str, kid: int, ctr: int) -> None:
         """How far my stream was sealed."""
         self._publisher.sealed(stream, kid, ctr)
+        self._private.sealed(stream, kid, ctr)
 
     def opened_position(self, session: bytes, stream: str, kid: int, ctr: int) -> None:
         """How far a peer's stream was opened: what STALE is judged by."""
@@ -185,6 +214,7 @@ class Member:
         self._expulsions.tick(now)
         self._publisher.tick(now)
         self._subscriber.tick(now)
+        self._private.tick(now)
         self._beacons.tick(now)
 
     def next_tick(self) -> float | None:
@@ -198,6 +228,7 @@ class Member:
             self._expulsions,
             self._publisher,
             self._subscriber,
+            self._private,
             self._beacons,
         )
         remotes = self._state.remotes.values()
@@ -234,14 +265,16 @@ class Member:
         """The roster, in order of appearance."""
         return [self._status(remote, now) for remote in self._state.remotes.values()]
 
+    def private(self, now: float) -> list[PrivateStatus]:
+        """Private sessions and invitations."""
+        return self._private.status(self._opened, now)
+
     def _status(self, remote: Remote, now: float) -> PeerStatus:
         feed = self._subscriber.feeds.get(remote.session)
         holder = self._publisher.holders.get(remote.session)
         beacon = remote.beacon
         named = {position.stream: position for position in beacon.streams} if beacon else {}
-        # Two seconds after a beacon, its positions should have been played.
-        due = beacon if now - remote.beacon_at > limits.STALE else remote.earlier_beacon
-        passed = {position.stream: (position.kid, position.ctr) for position in due.streams} if due else {}
+        passed = remote.passed(now)
         feeds = []
         for stream in feed.streams.values() if feed else ():
             held, at = feed.held.get(stream.id) if feed else None, named.get(stream.id)
@@ -307,6 +340,7 @@ class Member:
         for remote in list(self._state.remotes.values()):
             self._introductions.judge_again(remote, now)
         self._publisher.rejudge(now)
+        self._private.rejudge(now)
 
     def _judge_again(self, now: float) -> None:
         for source, message in self._undecided.take():
@@ -333,6 +367,8 @@ class Member:
                 self._subscriber.rekey(signed, now)
             case "expel" if self._state.own is not None:
                 self._expulsions.heard(signed, now)
+            case "private" if self._state.own is not None:
+                self._private.heard(signed, now)
             case "leave":
                 self._leave(signed, now)
 
@@ -352,6 +388,7 @@ class Member:
         self._beacons.compare_rosters(remote, now)
         if remote.live(now):
             self._subscriber.beacon(remote, now)
+            self._private.beacon(remote, now)
         self._subscriber.nonce_heard(remote, now)
 
     def _leave(self, signed: Signed, now: float) -> None:
@@ -390,6 +427,7 @@ class Member:
         del self._state.remotes[remote.session]
         self._subscriber.removed(remote.session)
         self._publisher.removed(remote.session, now)
+        self._private.removed(remote.session, reason, now)
         self._opened = {key: at for key, at in self._opened.items() if key[0] != remote.session}
         self._state.effects.append(PeerLeft(remote.session, reason))
 

@@ -148,7 +148,7 @@ class Presence:
             )
         read.distinct([session for session, _ in echo], "echo")
         streams = []
-        for item in read.items(v["streams"], "streams", limits.STREAMS):
+        for item in read.items(v["streams"], "streams", limits.BEACON_STREAMS):
             row = read.row(item, "streams", 4)
             streams.append(
                 Position(

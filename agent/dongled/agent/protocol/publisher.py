@@ -81,7 +81,6 @@ class Publisher:
         self.holders: dict[bytes, Holder] = {}
         self._asking: dict[bytes, Asking] = {}
         self._held = HeldRequests()
-        self._kid = 0
         self._keys: dict[str, GrantedKey] = {}
         self._positions: dict[str, Position] = {}
         self._signing: Ed25519PrivateKey | None = None
@@ -120,6 +119,11 @@ class Publisher:
     def generation(self, stream: str) -> int | None:
         at = self._positions.get(stream)
         return at.kid if at else None
+
+    def presented(self, session: bytes) -> Presented | None:
+        """What this terminal showed with its latest request for keys."""
+        asked = self._asking.get(session) or self.holders.get(session)
+        return asked.presented if asked else None
 
     def removed(self, session: bytes, now: float) -> None:
         """A terminal left: what it holds must open nothing for longer than it takes to tell the others."""
@@ -395,10 +399,10 @@ class Publisher:
         self._signing = self._state.me.signing
         verify_key = self._state.me.announce.signing
         for stream in self._streams:
-            self._kid += 1
+            kid = self._state.next_kid()
             base_key = self._state.random(limits.BASE_KEY[self._suite])
-            commit = commit_base_key(base_key, self._kid, self._state.session, verify_key)
-            self._keys[stream] = GrantedKey(stream, self._kid, commit, base_key, verify_key)
+            commit = commit_base_key(base_key, kid, self._state.session, verify_key)
+            self._keys[stream] = GrantedKey(stream, kid, commit, base_key, verify_key)
 
     def _switch(self) -> None:
         self._switch_at = None

@@ -82,6 +82,11 @@ class Remote:
         """It sent what takes an announcement of mine; ``announced``: my present one."""
         self.knew_me_at, self.knows_me = now, self.knows_me or announced
 
+    def passed(self, now: float) -> dict[str, tuple[int, int]]:
+        """By stream, the (KID, CTR) that should have been played: two seconds after a beacon, its own."""
+        due = self.beacon if now - self.beacon_at > limits.STALE else self.earlier_beacon
+        return {position.stream: (position.kid, position.ctr) for position in due.streams} if due else {}
+
     def prove_by_beacon(self, issued: float) -> None:
         """It echoed, under its token's signature, a nonce that I issued then."""
         self.live_until = max(self.live_until, issued + limits.LIVE)

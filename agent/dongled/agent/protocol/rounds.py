@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dongled.agent.protocol import limits
 from dongled.agent.protocol.introductions import Introductions
 from dongled.agent.protocol.own import OwnEpoch
+from dongled.agent.protocol.private import Private
 from dongled.agent.protocol.publisher import Publisher
 from dongled.agent.protocol.state import State
 
@@ -22,11 +23,13 @@ class Rounds:
         state: State,
         introductions: Introductions,
         publisher: Publisher,
+        private: Private,
         make: Callable[[int, bytes], OwnEpoch],
     ) -> None:
         self._state = state
         self._introductions = introductions
         self._publisher = publisher
+        self._private = private
         self._make = make
         self._begin_at = float("inf")
         self._renew_at = float("inf")
@@ -61,6 +64,7 @@ class Rounds:
 
         def certified(now: float) -> None:
             self._renew_at = now + limits.RENEW
+            self._private.renew(now)
 
         me = self._state.me
         self._introductions.announce(self._make(me.party.epoch + 1, me.digest), certified, now)

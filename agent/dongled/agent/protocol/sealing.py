@@ -72,7 +72,12 @@ def seal_twice(
     outer: hpke.MLKEM768X25519PublicKey, inner: ec.EllipticCurvePublicKey, plaintext: bytes, ctx: bytes
 ) -> bytes:
     """Seal so that the epoch key *and* the token are needed."""
-    return seal(outer, P256.encrypt(plaintext, inner, _p256_info(ctx)), ctx)
+    return seal(outer, seal_to_token(inner, plaintext, ctx), ctx)
+
+
+def seal_to_token(public: ec.EllipticCurvePublicKey, plaintext: bytes, ctx: bytes) -> bytes:
+    """The inner seal alone: for what is sealed to the epoch together with more."""
+    return P256.encrypt(plaintext, public, _p256_info(ctx))
 
 
 def inner_point(inner: bytes) -> bytes:

@@ -63,6 +63,7 @@ class State:
         self._first_seen: OrderedDict[bytes, float] = OrderedDict()
         self._operations: dict[int, tuple[Answer, Failure]] = {}
         self._operation = 0
+        self._kid = 0
 
     # --- my epochs
 
@@ -100,6 +101,15 @@ class State:
             if epoch.digest == to and now < until:
                 return epoch
         raise NotForMe
+
+    def own_epochs(self, now: float) -> list[OwnEpoch]:
+        """My epochs to which something under way may be sealed, the newest first."""
+        return [epoch for epoch, until in reversed(self._own) if now < until]
+
+    def next_kid(self) -> int:
+        """The next generation's number, over all streams of this session."""
+        self._kid += 1
+        return self._kid
 
     def sender(self, announcement: bytes, now: float) -> tuple[Remote, RemoteEpoch]:
         """Whose announcement has this hash. Raises Refusal."""
