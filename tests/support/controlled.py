@@ -23,6 +23,9 @@ class ControlledDouble:
             raise AgentError("no-such-peer", f"Nobody here is called {name!r}.", "See 'dongled status'.")
         return [f"demo: {reason}"]
 
+    def private(self, what: str, name: str, meeting: str, streams: list[str]) -> str:
+        return f"{what}: {name}"
+
     def requests(self) -> list[RequestStatus]:
         return [self._request("pending", "", None)]
 

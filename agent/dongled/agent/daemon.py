@@ -30,6 +30,7 @@ from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.meeting import Meeting, Session
 from dongled.agent.meetings.meetings import Meetings
 from dongled.agent.meetings.plain import PlainSession
+from dongled.agent.meetings.private import Showable
 from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
@@ -188,6 +189,10 @@ class Daemon:
             self._trust.audit.record("ordered-out", by=caller(), who=expelled, why=reason)
         return expelled
 
+    def private(self, what: str, name: str, meeting: str, streams: list[str]) -> str:
+        """Begin or end a private session; says with whom. Raises AgentError."""
+        return self._meetings.private(what, name, meeting, streams)
+
     def requests(self) -> list[RequestStatus]:
         """Who waits for the operator's word, and what it was. Raises AgentError."""
         return report.requests_status(self._operator())
@@ -316,6 +321,7 @@ class Daemon:
         meeting, room, ice = basis.meeting, basis.room, basis.ice
         journal = before.journal if before is not None else Journal(meeting.name)
         mine = [] if self._viewing else wiring.outbound_settings(basis.streams)
+        showable = Showable() if self._viewing else wiring.showable(basis.private)
         sinks = self._viewing.sinks if self._viewing else wiring.sink_maker(meeting.sink)
 
         # By name: a meeting that was configured anew is still the one that they were expelled from.
@@ -344,6 +350,7 @@ class Daemon:
                 self._stay(made),
                 bans,
                 self._noting(meeting.name),
+                showable,
             )
 
         ready = self._custody.ready if self._custody and meeting.encryption != "plain" else None

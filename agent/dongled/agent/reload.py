@@ -20,6 +20,7 @@ class Basis:
 
     meeting: MeetingSettings
     streams: tuple[StreamSettings, ...]
+    private: tuple[StreamSettings, ...]
     room: JanusSettings = field(repr=False)
     ice: IceSettings = field(repr=False)
 

@@ -18,6 +18,7 @@ from dongled.agent.status import (
     MeetingStatus,
     OutboundStatus,
     PeerStatus,
+    PrivateSessionStatus,
     RequestStatus,
     TokenPartStatus,
     TokenStatus,
@@ -125,16 +126,29 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
             )
             for known in member.peers(boottime())
         ]
+        status.private = [
+            PrivateSessionStatus(
+                session=known.peer.session.hex(),
+                terminal=known.peer.terminal,
+                subject=known.peer.subject,
+                state=known.state,
+                lapses_in=known.lapses_in,
+                shows=list(known.shows),
+                watches=list(known.watches),
+                stale=list(known.stale),
+            )
+            for known in member.private(boottime())
+        ]
     if isinstance(session, EncryptedSession | PlainSession):
-        status.sending = [_outgoing(name, stream) for name, stream in session.streams.outgoing.items()]
+        status.sending = [_outgoing(stream) for stream in session.streams.outgoing.values()]
         status.receiving = [_incoming(stream, meeting) for stream in session.streams.incoming.values()]
     return status
 
 
-def _outgoing(name: str, outgoing: Outgoing) -> OutboundStatus:
+def _outgoing(outgoing: Outgoing) -> OutboundStatus:
     stats = outgoing.stream.stats()
     return OutboundStatus(
-        stream=name,
+        stream=outgoing.name,
         codec=outgoing.codec,
         generation=outgoing.generation,
         fps=stats.fps,
@@ -158,7 +172,7 @@ def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
     return InboundStatus(
         session=incoming.context.session.hex(),
         terminal=incoming.terminal,
-        stream=incoming.context.stream,
+        stream=incoming.name,
         codec=incoming.context.codec,
         generation=None if stats.last is None else stats.last[0],
         fps=stats.fps,

@@ -134,6 +134,23 @@ class RequestStatus:
 
 
 @dataclass(slots=True)
+class PrivateSessionStatus:
+    """A private session, or an invitation to one: ``state`` is inviting, invited or active.
+
+    ``lapses_in`` seconds it lapses, None when active; ``stale`` are those of ``watches`` that are old.
+    """
+
+    session: str
+    terminal: str
+    subject: str
+    state: str
+    lapses_in: float | None
+    shows: list[str]
+    watches: list[str]
+    stale: list[str]
+
+
+@dataclass(slots=True)
 class MeetingStatus:
     """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try.
 
@@ -157,6 +174,7 @@ class MeetingStatus:
     alarms: dict[str, int] = field(default_factory=dict)
     alarm_seconds: float | None = None
     events: list[str] = field(default_factory=list)
+    private: list[PrivateSessionStatus] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from dongled.agent.enrolment.client import EstServer
 from dongled.agent.enrolment.enroller import Enroller, Request, TokenAccess
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
+from dongled.agent.meetings.private import Showable
 from dongled.agent.meetings.streams import OutboundSettings, Sinks
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.authorizer.api import Authorizer
@@ -192,7 +193,8 @@ def change_policy(policy: CertificatePolicy, settings: Settings) -> None:
 def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
     """Reads the meeting's secrets. Raises ConfigError and SfuError."""
     streams = tuple(settings.stream_by_id(stream) for stream in meeting.publish)
-    return Basis(meeting, streams, janus_settings(meeting), ice_settings(settings))
+    private = tuple(settings.stream_by_id(stream) for stream in meeting.private)
+    return Basis(meeting, streams, private, janus_settings(meeting), ice_settings(settings))
 
 
 def open_enroller(
@@ -295,6 +297,12 @@ def ice_settings(settings: Settings) -> IceSettings:
 
 def outbound_settings(streams: Iterable[StreamSettings]) -> list[OutboundSettings]:
     return [_outbound(stream) for stream in streams]
+
+
+def showable(streams: Iterable[StreamSettings]) -> Showable:
+    """What may be shown privately, and is where nothing is named."""
+    mine = {stream.id: stream for stream in outbound_settings(streams)}
+    return Showable(mine, list(mine))
 
 
 def _outbound(stream: StreamSettings) -> OutboundSettings:

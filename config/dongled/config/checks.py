@@ -78,6 +78,11 @@ def _meeting(at: Key, meeting: dict[str, Any], streams: list[dict[str, Any]]) ->
             yield (*at, "publish", index), "names no [[stream]] of this configuration"
         elif name in names[:index]:
             yield (*at, "publish", index), "is named twice"
+    for index, name in enumerate(own := _strings(meeting.get("private"))):
+        if name not in ids:
+            yield (*at, "private", index), "names no [[stream]] of this configuration"
+        elif name in own[:index]:
+            yield (*at, "private", index), "is named twice"
     yield from _one_secret(at, meeting, "room-pin")
     sfu = _table(meeting, "sfu")
     yield from _one_secret((*at, "sfu"), sfu, "token")
@@ -197,7 +202,13 @@ def _one_secret(at: Key, table: dict[str, Any], name: str, *, needed: bool = Fal
 def _public_and_plain(meetings: list[dict[str, Any]]) -> Iterator[Finding]:
     """P10: no path from an encrypted meeting to a plain one, not even through a shared stream."""
     sealed = {name for m in meetings if _encrypted(m) for name in _strings(m.get("publish"))}
+    public = {name for m in meetings for name in _strings(m.get("publish"))}
     for index, meeting in enumerate(meetings):
+        for place, name in enumerate(_strings(meeting.get("private"))):
+            if not _encrypted(meeting):
+                yield ("meeting", index, "private", place), "has no use in a plain meeting"
+            elif name in public:
+                yield ("meeting", index, "private", place), "is published too; name a stream that is not"
         for place, name in enumerate(_strings(meeting.get("publish"))):
             if not _encrypted(meeting) and name in sealed:
                 key = ("meeting", index, "publish", place)

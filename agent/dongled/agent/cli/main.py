@@ -18,6 +18,7 @@ COMMANDS = {
     "deny": "deny",
     "expel": "expel",
     "audit": "audit",
+    "private": "private",
     "token": "token",
     "enroll": "enroll",
     "ca": "ca",

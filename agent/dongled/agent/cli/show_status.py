@@ -12,6 +12,7 @@ from dongled.agent.status import (
     MeetingStatus,
     OutboundStatus,
     PeerStatus,
+    PrivateSessionStatus,
     WarningStatus,
 )
 
@@ -86,6 +87,8 @@ def _meeting(meeting: MeetingStatus) -> Iterator[Entry]:
     yield "meeting", (meeting.name, encrypted, state, why)
     for peer in meeting.peers:
         yield " peer", _peer(peer)
+    for each in meeting.private:
+        yield " private", _private(each)
     for out in meeting.sending:
         yield " send", _sending(out)
     for came in meeting.receiving:
@@ -103,6 +106,18 @@ def _peer(peer: PeerStatus) -> Iterator[str]:
         yield f"STALE: {', '.join(peer.stale)}"
     if peer.granted:
         yield f"has keys of {', '.join(peer.granted)}"
+
+
+def _private(each: PrivateSessionStatus) -> Iterator[str]:
+    yield from (each.state, each.subject, each.terminal)
+    if each.lapses_in is not None:
+        yield f"lapses in {_span(each.lapses_in)}"
+    if each.shows:
+        yield f"shows {', '.join(each.shows)}"
+    if each.watches:
+        yield f"watches {', '.join(each.watches)}"
+    if each.stale:
+        yield f"STALE: {', '.join(each.stale)}"
 
 
 def _sending(out: OutboundStatus) -> Iterator[str]:

@@ -70,6 +70,13 @@ async def reload(path: Path) -> ReloadStatus:
         return done
 
 
+async def private(path: Path, what: str, peer: str, meeting: str, streams: list[str]) -> str:
+    """``what`` is invite, accept or end; says what was done. Raises AgentError."""
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        answer = await daemon.Private(what=what, peer=peer, meeting=meeting, streams=streams)
+        return str(answer["done"])
+
+
 @asynccontextmanager
 async def talk(path: Path) -> AsyncIterator[Any]:
     """A proxy of the daemon's ``ControlInterface``. What fails inside is raised as AgentError."""

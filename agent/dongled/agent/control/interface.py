@@ -22,6 +22,8 @@ class Controlled(Protocol):
 
     def expel(self, name: str, reason: str) -> list[str]: ...
 
+    def private(self, what: str, name: str, meeting: str, streams: list[str]) -> str: ...
+
     def requests(self) -> list[RequestStatus]: ...
 
     def approve(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
@@ -76,6 +78,15 @@ class ControlInterface(VarlinkInterface, name=NAME):
         """As a moderator, expel a peer; returns the meetings' names, and whom. Replies ``Failed``."""
         with _failures_told():
             return self._daemon.expel(peer, reason)
+
+    @varlinkmethod(return_parameter="done")
+    def Private(self, what: str, peer: str, meeting: str, streams: list[str]) -> str:
+        """Invite, accept or end (what) a private session with a peer; says with whom. Replies ``Failed``.
+
+        An empty peer is the only one there is, an empty meeting that in which the peer is.
+        """
+        with _failures_told():
+            return self._daemon.private(what, peer, meeting, streams)
 
     @varlinkmethod(return_parameter="requests")
     def Requests(self) -> list[RequestStatus]:

@@ -12,6 +12,7 @@ from dongled.agent.clock import boottime
 from dongled.agent.meetings.feeds import encrypted_display, parse_encrypted
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.operations import Operations
+from dongled.agent.meetings.private import PrivateMedia, Showable
 from dongled.agent.meetings.streams import OutboundSettings, StreamKey, Streams
 from dongled.agent.protocol.api import (
     Abandoned,
@@ -27,6 +28,9 @@ from dongled.agent.protocol.api import (
     PeerChanged,
     PeerJoined,
     PeerLeft,
+    PrivateBegan,
+    PrivateEnded,
+    PrivateInvited,
     Refused,
     SealWith,
     SignWanted,
@@ -74,6 +78,7 @@ class EncryptedSession:
         stay: Callable[[], Awaitable[None]] | None = None,
         bans: Bans | None = None,
         note: Callable[[Effect], None] = lambda effect: None,
+        showable: Showable | None = None,
     ) -> None:
         """``stay``: how long to stay in the room, mute and without keys, once the token is lost.
 
@@ -103,6 +108,9 @@ class EncryptedSession:
         self._tasks = OwnedTasks(self._task_failed)
         self._operations = Operations(
             self.member, terminal.keys, self._tasks, self._pump, self._token_failed, terminal.evidence
+        )
+        self.private = PrivateMedia(
+            meeting, self.member, self.room, streams, showable or Showable(), journal, self._tasks, self._pump
         )
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
@@ -223,16 +231,22 @@ class EncryptedSession:
         peer = self._peers.get(claim.session) if claim else None
         if claim is None or peer is None:
             return
-        stream = next((stream for stream in peer.streams if stream.id == claim.stream), None)
-        if stream is None or not self._want(peer, stream):
-            return
+        private = self.private.feed(peer.session, claim.stream)
+        if private is not None:
+            stream = private.stream
+        else:
+            found = next((stream for stream in peer.streams if stream.id == claim.stream), None)
+            if found is None or not self._want(peer, found):
+                return
+            stream = found
         if not feed.encrypted or feed.codec != stream.codec:
             reason = "feed-codec" if feed.encrypted else "feed-plain"
             detail = f"{peer.subject} announced {stream.codec}, encrypted"
             self._journal.refusal(reason, detail, feed.id, boottime())
             return
         key = (peer.session, stream.id)
-        self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
+        name = self.private.name(peer.session, stream.id)
+        self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True, name=name)
         self.streams.claimed(feed, key)
         self._tasks.spawn(self._subscribe(feed, key))
 
@@ -311,7 +325,8 @@ class EncryptedSession:
                 self.streams.stop_sealing(stream_id)
             case OpenWith(session, stream):
                 peer = self._peers[session]
-                self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True)
+                name = self.private.name(session, stream.id)
+                self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True, name=name)
                 self.streams.open_with(effect)
             case StopOpening(session, stream, below):
                 self.streams.stop_opening((session, stream), below)
@@ -325,6 +340,14 @@ class EncryptedSession:
                 gone = self._peers.pop(session)
                 self._journal.event(f"left ({reason}): {gone.described}")
                 self._tasks.spawn(self.streams.forget(self.room, session))
+            case PrivateInvited(session):
+                self.private.invited(effect, self._peers[session])
+            case PrivateBegan(session):
+                self.private.began(effect, self._peers[session])
+                for feed in self._feeds.values():
+                    self._watch(feed)
+            case PrivateEnded(session):
+                self.private.ended(effect, self._peers[session])
             case Expelled(terminal, by, reason):
                 self._journal.event(
                     f"expelled by {self._described(by)}: {self._described(terminal)}"

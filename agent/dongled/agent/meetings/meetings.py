@@ -32,6 +32,38 @@ class Meetings:
         for _, session in self.encrypted():
             session.judge_again()
 
+    def private(self, what: str, name: str, where: str, streams: Sequence[str]) -> str:
+        """Invite, accept or end a private session; says with whom. Raises AgentError.
+
+        ``name`` empty: the only peer that has invited, or has a session. ``where`` empty: wherever it is.
+        """
+        found = []
+        for meeting, session in self.encrypted():
+            if where in ("", meeting.settings.name):
+                peers = session.peers_named(name) if name else session.private.partners(what)
+                found += [(meeting, session, peer) for peer in peers]
+        if not found:
+            raise AgentError(
+                "no-such-peer",
+                f"Nobody here is called {name!r}." if name else "There is no invitation or private session.",
+                "Take a terminal's name, subject or session from 'dongled status'.",
+            )
+        if len(found) > 1:
+            raise AgentError(
+                "ambiguous-peer", "There are several.", "Name its session, or with --meeting the meeting."
+            )
+        ((meeting, session, peer),) = found
+        match what:
+            case "invite":
+                session.private.invite(peer, streams)
+            case "accept":
+                session.private.accept(peer, streams)
+            case "end":
+                session.private.end(peer)
+            case _:
+                raise AgentError("bad-command", f"{what!r} is no command.", "Use invite, accept or end.")
+        return f"{meeting.settings.name}: {what} {peer.described}"
+
     def expel(self, name: str, reason: str) -> list[str]:
         """Have every meeting that this peer is in expel it; says from where, and whom. Raises AgentError."""
         expelled = []

@@ -49,22 +49,28 @@ class Sinks:
 
 @dataclass(slots=True)
 class Outgoing:
+    """``name`` is for people, ``feed_id`` the SFU's once it is published."""
+
     stream: OutboundStream
     publication: Publication
     codec: str
+    name: str
     generation: int | None = None
+    feed_id: str | None = None
 
 
 @dataclass(slots=True)
 class Incoming:
     """``feeds`` claim to carry it, those not tried yet first; ``feed_id`` is the one subscribed to.
 
-    ``opened_at`` (CLOCK_BOOTTIME, seconds) is when a frame of it was last seen to have opened.
+    ``opened_at`` (CLOCK_BOOTTIME, seconds) is when a frame of it was last seen to have opened; ``name`` is
+    for people.
     """
 
     stream: InboundStream
     context: StreamContext
     terminal: str
+    name: str
     feeds: dict[str, Feed] = field(default_factory=dict)
     feed_id: str | None = None
     subscribed: bool = False
@@ -100,7 +106,10 @@ class Streams:
         encrypted: bool,
         on_fault: Callable[[str], None],
     ) -> None:
-        """Make my stream ready for keys. ``on_fault`` is told why it broke, once it runs."""
+        """Make my stream ready for keys: ``context`` has its id in the meeting, ``mine`` that for people.
+
+        ``on_fault`` is told why it broke, once it runs. Raises the source's own error.
+        """
         loop = asyncio.get_running_loop()
 
         def fault(error: MediaError) -> None:
@@ -115,24 +124,41 @@ class Streams:
         )
         publication = Publication(stream, self._ice)
         publication.on_state(changed)
-        self.outgoing[mine.id] = Outgoing(stream, publication, mine.codec)
+        self.outgoing[context.stream] = Outgoing(stream, publication, mine.codec, mine.id)
 
     async def publish(self, room: JanusRoom, stream_id: str, display: str) -> None:
         """Raises SfuError and the source's own error."""
-        outgoing = self.outgoing[stream_id]
+        outgoing = self.outgoing.get(stream_id)
+        if outgoing is None:
+            return
         await asyncio.to_thread(outgoing.stream.start)
-        await room.publish(display, outgoing.publication)
+        feed_id = await room.publish(display, outgoing.publication)
+        if self.outgoing.get(stream_id) is outgoing:
+            outgoing.feed_id = feed_id
+        else:
+            await room.unpublish(feed_id)
+
+    async def retract(self, room: JanusRoom, stream_id: str) -> None:
+        """Show a stream of mine no more, and give its source back."""
+        outgoing = self.outgoing.pop(stream_id, None)
+        if outgoing is None:
+            return
+        outgoing.stream.drop_keys()
+        if outgoing.feed_id is not None:
+            await room.unpublish(outgoing.feed_id)
+        await asyncio.to_thread(outgoing.stream.stop)
 
     def seal_with(self, effect: SealWith) -> None:
-        outgoing = self.outgoing[effect.stream]
-        outgoing.stream.use_key(effect.kid, effect.base_key, effect.signing_key, effect.suite)
-        outgoing.generation = effect.kid
+        # One that could not be opened is on its way out.
+        if (outgoing := self.outgoing.get(effect.stream)) is not None:
+            outgoing.stream.use_key(effect.kid, effect.base_key, effect.signing_key, effect.suite)
+            outgoing.generation = effect.kid
 
     def stop_sealing(self, stream_id: str) -> None:
         """Nobody may watch: send nothing until there is a key again."""
-        outgoing = self.outgoing[stream_id]
-        outgoing.stream.drop_keys()
-        outgoing.generation = None
+        if (outgoing := self.outgoing.get(stream_id)) is not None:
+            outgoing.stream.drop_keys()
+            outgoing.generation = None
 
     def positions(self) -> Iterator[tuple[str, int, int]]:
         """Each stream's highest sealed (KID, CTR), for the beacons."""
@@ -155,11 +181,16 @@ class Streams:
 
     # --- peers' ---------------------------------------------------------------------------------------
 
-    def open(self, context: StreamContext, terminal: str, *, encrypted: bool) -> None:
-        """Make ready for a peer's stream, before its keys or its feed, whichever comes first."""
-        key = (context.session, context.stream)
+    def open(
+        self, context: StreamContext, terminal: str, *, encrypted: bool, name: str | None = None
+    ) -> None:
+        """Make ready for a peer's stream, before its keys or its feed, whichever comes first.
+
+        ``name``: what it is called for people, where that is not its id.
+        """
+        key, name = (context.session, context.stream), name or context.stream
         if key not in self.incoming:
-            sinks = self._make_sinks(terminal, context.stream)
+            sinks = self._make_sinks(terminal, name)
             stream = InboundStream(
                 context,
                 sinks.pictures,
@@ -167,7 +198,7 @@ class Streams:
                 encrypted=encrypted,
                 on_fault=self._told_on_the_loop(),
             )
-            self.incoming[key] = Incoming(stream, context, terminal)
+            self.incoming[key] = Incoming(stream, context, terminal, name)
 
     def _told_on_the_loop(self) -> Callable[[MediaError], None]:
         loop = asyncio.get_running_loop()
@@ -236,6 +267,9 @@ class Streams:
                 self._give_up(incoming, feed.id)
             raise
         incoming.subscribed, incoming.opened_at = True, boottime()
+        if self.incoming.get(key) is not incoming:
+            # It was forgotten meanwhile.
+            await self._disconnect(room, feed.id, incoming)
 
     async def _connect(self, room: JanusRoom, feed: Feed, incoming: Incoming) -> None:
         for tries_left in reversed(range(SUBSCRIBE_TRIES)):
@@ -255,9 +289,9 @@ class Streams:
                 incoming.feed_id = None
                 await self._disconnect(room, feed_id, incoming)
 
-    async def forget(self, room: JanusRoom, session: bytes) -> None:
-        """A peer is gone: its keys, its decoder and its subscription go too."""
-        for key in [key for key in self.incoming if key[0] == session]:
+    async def forget(self, room: JanusRoom, session: bytes, stream: str | None = None) -> None:
+        """A peer, or one stream of it, is gone: its keys, its decoder and its subscription go too."""
+        for key in [key for key in self.incoming if key[0] == session and stream in (None, key[1])]:
             incoming = self.incoming.pop(key)
             incoming.stream.forget(None)
             if incoming.feed_id is not None:

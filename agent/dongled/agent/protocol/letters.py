@@ -223,7 +223,7 @@ class Letters:
         # 5.
         issued = self._state.nonces.issued_at(letter.echo, remote.session, now)
         remote.prove_by_message(issued, now)
-        remote.knows_me = remote.knows_me or own is self._state.own
+        remote.shows_that_it_knows_me(now, announced=own is self._state.own)
         seen = seen or window.add(letter.counter, digest)
         if letter.kind not in SECRET:
             return self._taken(seen, letter, letter.body, remote, epoch, now)

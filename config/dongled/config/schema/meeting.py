@@ -121,6 +121,14 @@ class MeetingSettings(Section):
     publish: Annotated[
         tuple[Id, ...], Field(description="Streams to publish, by id."), Sample(["camera"], active=True)
     ] = ()
+    private: Annotated[
+        tuple[Id, ...],
+        Field(
+            description="Streams that `dongled private` may show to one terminal, by id; published nowhere.",
+            max_length=4,
+        ),
+        Sample(["screen"]),
+    ] = ()
     subscribe: Annotated[
         Literal["all", "none"] | tuple[Terminal, ...],
         Field(description='Whose streams to watch: "all", "none" or a list of terminals.'),
