@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dongled.agent.demo.commands import dongled
+from dongled.agent.demo.commands import PROGRAM, dongled
 from dongled.tokens import softhsm
 from integration.conftest import Company
 from integration.running import Running, opened, sending
@@ -60,6 +61,7 @@ def becomes(running: Running, role: str, state: str) -> None:
     running.until(lambda _: parts(running)[role] == state)
 
 
+@pytest.mark.fault("TPM restarted, locked out and cleared in mid-meeting", backend="tpm2")
 def test_a_tpm_signs_and_softhsm_agrees(company: Company, start: Start, tmp_path: Path) -> None:
     """From blank tokens to a picture, by ``dongled token`` alone: the viewer's derivations are SoftHSM's."""
     with swtpm.running(tmp_path) as tpm:
@@ -90,6 +92,33 @@ def test_a_tpm_signs_and_softhsm_agrees(company: Company, start: Start, tmp_path
         assert status.derive >= 1
         # Each has its own worker.
         assert len(viewer.children()) == 2
+
+        tpm.stop()
+        tpm.start()
+        session = viewer.status().meetings[0].session
+        viewer.until(lambda _: viewer.status().token.sign > status.sign + 1)
+        assert viewer.status().meetings[0].session == session
+        seen = opened(viewer.status().meetings[0])
+        viewer.until(lambda meeting: opened(meeting) > seen + 10)
+
+        wrong = write_pin(folder / "wrong", new_pin())
+        for _ in range(4):
+            show: list[str] = [
+                str(PROGRAM),
+                "token",
+                "show",
+                "--module",
+                TPM,
+                "--uri",
+                URI,
+                "--pin-file",
+                str(wrong),
+            ]
+            assert subprocess.run(show, env=env, capture_output=True, check=False).returncode != 0
+        becomes(viewer, "identity", "PIN_BLOCKED")
+        assert parts(viewer)["data"] == "READY"
+        made.tool("tpm2_dictionarylockout", "--clear-lockout")
+        viewer.until(lambda meeting: meeting.session not in ("", session) and opened(meeting) > 10)
 
 
 @pytest.fixture

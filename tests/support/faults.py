@@ -37,7 +37,9 @@ class FaultTable(MarkedTable[tuple[str, str]]):
         super().__init__({})
 
     def rows(self, item: pytest.Item) -> Sequence[tuple[str, str]]:
-        return [(mark.args[0], backend(item)) for mark in item.iter_markers("fault")]
+        return [
+            (mark.args[0], mark.kwargs.get("backend") or backend(item)) for mark in item.iter_markers("fault")
+        ]
 
     def lines(self) -> Sequence[str]:
         rows = [(*row, self.outcomes[row].result("survived")) for row in sorted(self.outcomes)]
