@@ -44,3 +44,6 @@ class ControlledDouble:
 
     async def reload(self) -> ReloadStatus:
         return ReloadStatus(["demo"], [], [], ["token.uri"])
+
+    async def unlock(self, pin: str, to_key: bool) -> str:
+        raise AgentError("pin-wrong", "the token refused the PIN", "Make sure.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from dongled.agent.errors import AgentError
@@ -65,6 +64,8 @@ class Custody:
         self._keys: OpenedToken | None = None
         self._terminal: Terminal | None = None
         self._ready = asyncio.Event()
+        # An operator and the regular retry may come together.
+        self._opening = asyncio.Lock()
         self.urn = ""
         self.state = TokenState.ABSENT
         self.why = ""
@@ -94,6 +95,18 @@ class Custody:
                 raise
             self._not_ready(error)
 
+    def hold(self, error: TokenError) -> None:
+        """Do not try at the start: ``run`` does, when everything else is up."""
+        self._not_ready(error)
+
+    async def unlock(self) -> None:
+        """Try now, with what an operator has handed over. Raises TokenError and AgentError."""
+        try:
+            await self._open()
+        except (TokenError, AgentError) as error:
+            self._not_ready(error)
+            raise
+
     def read_again(self) -> None:
         """New sessions announce the certificates of now. Raises AgentError."""
         if self._terminal is not None and self._keys is not None:
@@ -115,6 +128,11 @@ class Custody:
             await self._keys.close()
 
     async def _open(self) -> None:
+        async with self._opening:
+            if self._terminal is None:
+                await self._open_once()
+
+    async def _open_once(self) -> None:
         keys = await self._open_keys()
         self.parts = dict.fromkeys(keys.parts, _READY) if len(keys.parts) > 1 else {}
         try:
@@ -136,10 +154,8 @@ class Custody:
     async def _wait_for_token(self) -> None:
         await self._readers.start()
         pause = RETRY_FIRST
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._readers.change()
+        while self._terminal is None:
+            await self._something_happens(pause)
             try:
                 await self._open()
             except (TokenError, AgentError) as error:
@@ -148,6 +164,15 @@ class Custody:
                 log.info("the token is ready: %s", self._keys.uri if self._keys else "")
                 return
             pause = min(RETRY_MOST, 2 * pause)
+
+    async def _something_happens(self, pause: float) -> None:
+        """A card came or went, somebody unlocked the token, or ``pause`` seconds are over."""
+        waiting = [asyncio.create_task(self._readers.change()), asyncio.create_task(self._ready.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     def _not_ready(self, error: TokenError | AgentError) -> None:
         if isinstance(error, TokenError):

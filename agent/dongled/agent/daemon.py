@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from dongled.agent import report, wiring
+from dongled.agent import locked, report, wiring
 from dongled.agent.audit import trail
 from dongled.agent.clock import boottime
 from dongled.agent.control.caller import caller
@@ -47,6 +47,7 @@ from dongled.agent.terminal import IdentityClaim, Terminal
 from dongled.agent.vitality import Vitality
 from dongled.config.api import ConfigError, MeetingSettings, Settings, settings_warnings
 from dongled.media.errors import MediaError
+from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger_file import FileLedger
 from dongled.tokens.opened import OpenedToken
 
@@ -95,6 +96,7 @@ class Daemon:
         self._instance = instance or ""
         self._viewing = viewing
         self._custody: Custody | None = None
+        self._places: wiring.Places = {}
         self._trust: Trust | None = None
         self._renewal: Renewal | None = None
         self._renewing = OwnedTasks(_background_failed)
@@ -146,6 +148,8 @@ class Daemon:
             stack.callback(trust.audit.record, "stopped")
         stack.push_async_callback(self._renewing.cancel)
         ledger, where = FileLedger(self._settings.state.directory), wiring.places(self._settings)
+        self._places = where
+        stack.callback(locked.stop_waiting, where)
         opened: list[IdentityClaim] = []
 
         def make_terminal(keys: OpenedToken) -> Terminal:
@@ -161,7 +165,12 @@ class Daemon:
         awaited = {"no-certificate"} if self._settings.enrolment is not None else ()
         custody = Custody(wiring.key_opener(self._settings, ledger, where), make_terminal, awaited=awaited)
         stack.push_async_callback(custody.close)
-        await custody.start()
+        token = self._settings.token
+        if token is not None and token.pin_fido is not None:
+            # Nobody can tell how long that takes, and the control socket is to say what is waited for.
+            custody.hold(TokenError("fido-wanted", "a FIDO2 key has to be touched", "insert and touch it"))
+        else:
+            await custody.start()
         return custody
 
     def _renewed(self) -> None:
@@ -213,6 +222,10 @@ class Daemon:
                 "no-operator", "Nobody waits for the operator here.", 'Set authorizer.kind = "operator".'
             )
         return self._trust.authorizer
+
+    async def unlock(self, pin: str, to_key: bool) -> str:
+        """Try an operator's PIN, of the token or of the FIDO2 key; the state. Raises AgentError."""
+        return await locked.unlock(self._custody, self._places, pin, to_key=to_key)
 
     async def _serve_control(self, stack: contextlib.AsyncExitStack) -> None:
         control = self._settings.control

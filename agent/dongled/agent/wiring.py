@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
@@ -58,9 +60,15 @@ from dongled.media.sinks.lasting import LastingPictures, LastingRecording, free_
 from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenKeys
+from dongled.tokens.fido.source import FidoPin
+from dongled.tokens.fido.vault import Vault
 from dongled.tokens.ledger import PinLedger
 from dongled.tokens.opened import OpenedToken, Place, open_token
-from dongled.tokens.pin import PinCredential, PinFile, PinPrompt, PinSource
+from dongled.tokens.pin import NoPin, PinCredential, PinFile, PinPrompt, PinSource
+from dongled.tokens.unlocking import NobodyYet, Unlocking
+from dongled.tokens.uri import parse_token
+
+log = logging.getLogger(__name__)
 
 
 def _secret(source: SecretSource | None) -> str | None:
@@ -73,8 +81,28 @@ def pin_source(token: TokenPlace, what: str = "token") -> PinSource:
             return PinFile(path)
         case Credential(name):
             return PinCredential(name)
-        case None:
+        case None if token.pin_none:
+            return NoPin()
+        case None if token.pin_fido is not None:
+            return FidoPin(Vault(token.pin_fido), serial_of(token), _ask_for_touch)
+        case None if sys.stdin is not None and sys.stdin.isatty():
             return PinPrompt(partial(getpass.getpass, f"PIN of the {what}: "))
+        case None:
+            return NobodyYet()
+
+
+def serial_of(token: TokenPlace) -> str:
+    """The settings insist on one."""
+    return parse_token(token.uri).path["serial"]
+
+
+def _ask_for_touch() -> None:
+    log.warning("touch the FIDO2 key to unlock the token")
+
+
+def unlocking(token: TokenPlace, what: str) -> PinSource:
+    """As the settings say, or as an operator hands it over."""
+    return NoPin() if token.pin_none else Unlocking(cache(partial(pin_source, token, what)))
 
 
 Places = Mapping[KeyRole, Callable[[], Place]]
@@ -86,7 +114,7 @@ def places(settings: Settings) -> Places:
     assert settings.token is not None
 
     def of(token: TokenPlace, what: str) -> Callable[[], Place]:
-        return cache(lambda: Place(str(token.module), token.uri, pin_source(token, what)))
+        return cache(lambda: Place(str(token.module), token.uri, unlocking(token, what)))
 
     identity = of(settings.token, "token")
     data = identity if settings.data_token is None else of(settings.data_token, "data key's token")

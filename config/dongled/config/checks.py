@@ -152,11 +152,12 @@ def _data_token(data: dict[str, Any], token: dict[str, Any]) -> Iterator[Finding
 
 
 def _token(token: dict[str, Any], at: str) -> Iterator[Finding]:
-    ways: list[str] = [key for key in ("pin-file", "pin-credential") if key in token]
-    ways += ["pin-prompt"] if token.get("pin-prompt") is True else []
+    ways: list[str] = [key for key in ("pin-file", "pin-credential", "pin-fido") if key in token]
+    ways += [key for key in ("pin-prompt", "pin-none") if token.get(key) is True]
     if len(ways) != 1:
         given = f"not {' and '.join(ways)}" if ways else "none is given"
-        yield (at,), f"needs exactly one of pin-file, pin-credential and pin-prompt = true; {given}"
+        wanted = "pin-file, pin-credential, pin-fido, pin-prompt = true and pin-none = true"
+        yield (at,), f"needs exactly one of {wanted}; {given}"
     if token.get("on-removal") == "mute" and "grace" in token:
         yield ("token", "grace"), 'has no use with on-removal = "mute"'
     uri = token.get("uri")
@@ -289,7 +290,14 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
     if any(m.subscribe != "none" for m in encrypted) and not trust.allow_publishers:
         text = "streams are subscribed to and nobody's may be shown"
         found.append(SettingsWarning("nobody-may-publish", text, "list terminals in trust.allow-publishers"))
-    if any(token and token.pin is None for token in (settings.token, settings.data_token)):
+    given = [token for token in (settings.token, settings.data_token) if token is not None]
+    if any(token.pin_none for token in given):
+        text = "the token has no PIN: whoever takes it can be this terminal"
+        found.append(SettingsWarning("pin-none", text, "give it a PIN, and name where that is"))
+    if any(token.pin_fido for token in given):
+        text = "somebody has to touch a FIDO2 key at every start"
+        found.append(SettingsWarning("pin-fido", text, "pin-file or pin-credential start unattended"))
+    if any(token.pin_prompt for token in given):
         text = "somebody has to type the token's PIN at every start"
         found.append(SettingsWarning("pin-prompt", text, "pin-file or pin-credential start unattended"))
     return found

@@ -6,38 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from support.card import fido_outside, pcscd
-from support.card.apdu import Card
-from support.card.bench import wait_until
-from support.card.fido import FidoApplet
 from support.card.fido_authenticator import Authenticator
+from support.card.fido_key import inserted, touching
 from support.card.pcscd import Pcscd
-from support.card.piv import ATR
-from support.card.vpcd import InsertedCard
-
-
-@contextmanager
-def touching(authenticator: Authenticator) -> Iterator[None]:
-    """Somebody who touches the key whenever it asks."""
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            if authenticator.touch.asked.wait(0.1):
-                authenticator.touch.asked.clear()
-                authenticator.touch.touch()
-
-    thread = threading.Thread(target=run, name="finger")
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
 
 
 @pytest.mark.parametrize(("pin", "protocols"), [("", (2, 1)), ("2468", (2, 1)), ("13579", (1,))])
@@ -45,11 +20,7 @@ def test_a_client_not_written_here_takes_it_for_a_key(
     daemon: Pcscd, pin: str, protocols: tuple[int, ...]
 ) -> None:
     authenticator = Authenticator(protocols=protocols)
-    inserted = InsertedCard(Card(ATR, FidoApplet(authenticator)), daemon.port)
-    inserted.insert()
-    wait_until("present", daemon, 0)
-
-    with touching(authenticator):
+    with inserted(daemon, authenticator), touching(authenticator):
         ran = subprocess.run(
             [sys.executable, "-I", fido_outside.__file__],
             env={**os.environ, pcscd.SOCKET_VARIABLE: str(daemon.path)},
@@ -60,7 +31,6 @@ def test_a_client_not_written_here_takes_it_for_a_key(
             check=False,
         )
 
-    inserted.pull()
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["versions"] == ["FIDO_2_0", "FIDO_2_1"]

@@ -66,7 +66,7 @@ def the_token(
         raise TokenError(
             "pin-final-try",
             "one more wrong PIN locks the token, so none is tried",
-            "log in once with the right PIN and the token's own tool",
+            "be sure of the PIN, then give it to `dongled token unlock`, or to the token's own tool",
         )
     return token
 

@@ -20,6 +20,9 @@ _PERHAPS_JUDGED = frozenset({"DeviceError", "FunctionFailed", "GeneralError", "P
 class PinLedger(Protocol):
     """Remembers how PINs fared, by the token's serial number and the source's version; never a PIN."""
 
+    async def check(self, serial: str, version: tuple[str, ...], description: str) -> None:
+        """Raises TokenError when this PIN was refused, without trying it."""
+
     def attempt(
         self, serial: str, version: tuple[str, ...], description: str
     ) -> AbstractAsyncContextManager[None]:
@@ -47,6 +50,11 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._verdicts: dict[Attempted, Verdict] = {}
         self._trying: set[Attempted] = set()
+
+    async def check(self, serial: str, version: tuple[str, ...], description: str) -> None:
+        # One of unknown fate may be somebody else's, who is just trying it: the attempt itself tells.
+        if await self._verdict((serial, version)) is Verdict.REFUSED:
+            check_untried(Verdict.REFUSED, description)
 
     @asynccontextmanager
     async def attempt(self, serial: str, version: tuple[str, ...], description: str) -> AsyncIterator[None]:

@@ -17,8 +17,8 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,22 @@ class FileLedger(MemoryLedger):
     @asynccontextmanager
     async def _attempt(self, tried: Attempted, description: str) -> AsyncIterator[None]:
         async with self._alone():
-            try:
+            with self._telling_the_way_out():
                 async with super()._attempt(tried, description):
                     yield
-            except TokenError as error:
-                if error.reason in ("pin-refused-before", "pin-in-doubt"):
-                    error.hint += f"; one that cannot change is, after {self._path} was removed"
-                raise
+
+    async def check(self, serial: str, version: tuple[str, ...], description: str) -> None:
+        with self._telling_the_way_out():
+            await super().check(serial, version, description)
+
+    @contextmanager
+    def _telling_the_way_out(self) -> Iterator[None]:
+        try:
+            yield
+        except TokenError as error:
+            if error.reason in ("pin-refused-before", "pin-in-doubt"):
+                error.hint += f"; one that cannot change is, after {self._path} was removed"
+            raise
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

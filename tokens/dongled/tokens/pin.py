@@ -181,6 +181,19 @@ class PinPrompt:
         return self._answer
 
 
+class NoPin:
+    """For tokens that let anybody in who has them. Nothing is read, nor tried."""
+
+    attended = False
+    description = "no PIN"
+
+    def version(self) -> tuple[str, ...]:
+        return ("none",)
+
+    def read(self) -> Pin:
+        raise TokenError("pin-none", "the token is configured to have no PIN", "name where its PIN is")
+
+
 def _first_line(content: bytes) -> str:
     line = content.removesuffix(b"\n").removesuffix(b"\r")
     try:

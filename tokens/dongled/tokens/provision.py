@@ -105,13 +105,19 @@ def _to_initialize(found: list[describe.FoundToken], label: str, erase: str | No
 
 
 async def generate(
-    module: str, uri: str, pin: PinSource, role: KeyRole, *, officer: PinSource | None = None
+    module: str,
+    uri: str,
+    pin: PinSource,
+    role: KeyRole,
+    *,
+    officer: PinSource | None = None,
+    ledger: PinLedger = PROCESS_LEDGER,
 ) -> KeyInfo:
     """Generate a role's key on the token; refuses to add a second one. Raises TokenError.
 
     ``officer`` is the security officer's PIN, for tokens that take keys from no one else.
     """
-    async with _session(module, uri, pin, writable=True, officer=officer) as session:
+    async with _session(module, uri, pin, writable=True, officer=officer, ledger=ledger) as session:
         quirks = session.quirks
         if role is KeyRole.DATA:
             await session.check_agrees()
@@ -235,9 +241,9 @@ async def store_certificate(
         return session.keys[role]
 
 
-async def show(module: str, uri: str, pin: PinSource) -> TokenReport:
+async def show(module: str, uri: str, pin: PinSource, *, ledger: PinLedger = PROCESS_LEDGER) -> TokenReport:
     """What the token holds for each role, and what is wrong with it. Raises TokenError."""
-    async with _session(module, uri, pin) as session:
+    async with _session(module, uri, pin, ledger=ledger) as session:
         found = await session.found_keys()
         certificates = await session.found_certificates()
         keys: dict[KeyRole, KeyInfo] = {}

@@ -12,7 +12,7 @@ from dongled.tokens.broker import FIRST, Ask, Broker
 from dongled.tokens.errors import TokenError
 from dongled.tokens.failures import ModuleFault
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
-from dongled.tokens.pin import PinSource
+from dongled.tokens.pin import NoPin, PinSource
 from dongled.tokens.quirks import NONE, Quirks, Watch
 from dongled.tokens.turns import Place
 from dongled.tokens.uri import parse_token
@@ -177,7 +177,14 @@ class TokenSession:
                 "give the SO PIN as well; of a PIV card that is the management key, in hexadecimal digits",
             )
         writable = self._writable or (token.quirks.derives_writable and KeyRole.DATA in self._roles)
+        if isinstance(source, NoPin):
+            await ask(
+                "login", slot=token.slot, serial=serial, pin=None, writable=self._writable, officer=False
+            )
+            return
         version = await asyncio.to_thread(source.version)
+        # Before anybody is asked for what would not be tried.
+        await self._ledger.check(serial, version, source.description)
         pin = await asyncio.to_thread(source.read)
         async with self._ledger.attempt(serial, version, source.description):
             try:

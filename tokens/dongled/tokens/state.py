@@ -34,5 +34,5 @@ _STATES = {
 
 def state_after(error: TokenError) -> TokenState:
     """What a failure to open or use the token says of it."""
-    unnamed = TokenState.LOCKED if error.reason.startswith("pin-") else TokenState.FAULT
+    unnamed = TokenState.LOCKED if error.reason.startswith(("pin-", "fido-")) else TokenState.FAULT
     return _STATES.get(error.reason, unnamed)

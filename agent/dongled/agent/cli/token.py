@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dongled.agent.cli import unlock
 from dongled.agent.cli.errors import reporting_errors
 from dongled.agent.cli.token_doctor import bench_command, doctor_command
-from dongled.agent.cli.token_options import module_option, pin_source, token_options
+from dongled.agent.cli.token_options import config_option, ledger_of, module_option, pin_source, token_options
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -46,6 +47,7 @@ def command() -> None:
 
 command.add_command(doctor_command)
 command.add_command(bench_command)
+command.add_command(unlock.command, "unlock")
 
 
 @command.command("list")
@@ -96,6 +98,7 @@ def init_command(
 
 @command.command("keygen")
 @token_options
+@config_option
 @_officer_option
 @_role_option(*ROLES)
 @_json_option
@@ -105,6 +108,7 @@ def keygen_command(
     uri: str,
     pin_file: Path | None,
     pin_credential: str | None,
+    config: Path | None,
     so_pin_file: Path | None,
     role: str,
     as_json: bool,
@@ -114,7 +118,9 @@ def keygen_command(
     from dongled.tokens.api import KeyRole
 
     pin, officer = pin_source(pin_file, pin_credential), _officer(so_pin_file)
-    key = asyncio.run(provision.generate(module, uri, pin, KeyRole(role), officer=officer))
+    key = asyncio.run(
+        provision.generate(module, uri, pin, KeyRole(role), officer=officer, ledger=ledger_of(config))
+    )
     if as_json:
         _print_json(_key_json(key))
     else:
@@ -123,6 +129,7 @@ def keygen_command(
 
 @command.command("csr")
 @token_options
+@config_option
 @_role_option("identity", "data")
 @click.option("--subject", required=True, metavar="NAME", help='The subject, such as "CN=camera,O=Example".')
 @click.option(
@@ -138,6 +145,7 @@ def csr_command(
     uri: str,
     pin_file: Path | None,
     pin_credential: str | None,
+    config: Path | None,
     role: str,
     subject: str,
     uuid: str | None,
@@ -156,7 +164,9 @@ def csr_command(
     except ValueError:
         raise click.BadParameter("not a distinguished name (RFC 4514)", param_hint="--subject") from None
     pin = pin_source(pin_file, pin_credential)
-    request = asyncio.run(provision.request_certificate(module, uri, pin, KeyRole(role), name, uuid))
+    request = asyncio.run(
+        provision.request_certificate(module, uri, pin, KeyRole(role), name, uuid, ledger=ledger_of(config))
+    )
     pem = request.public_bytes(Encoding.PEM).decode()
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     terminal = names.get_values_for_type(x509.UniformResourceIdentifier)[0]
@@ -178,6 +188,7 @@ def csr_command(
 
 @command.command("import-cert")
 @token_options
+@config_option
 @_officer_option
 @_role_option(*ROLES)
 @click.argument("certificate", type=click.Path(path_type=Path))
@@ -188,6 +199,7 @@ def import_cert_command(
     uri: str,
     pin_file: Path | None,
     pin_credential: str | None,
+    config: Path | None,
     so_pin_file: Path | None,
     role: str,
     certificate: Path,
@@ -200,7 +212,11 @@ def import_cert_command(
     pin = pin_source(pin_file, pin_credential)
     loaded = _read_certificate(certificate)
     officer = _officer(so_pin_file)
-    key = asyncio.run(provision.store_certificate(module, uri, pin, KeyRole(role), loaded, officer=officer))
+    key = asyncio.run(
+        provision.store_certificate(
+            module, uri, pin, KeyRole(role), loaded, officer=officer, ledger=ledger_of(config)
+        )
+    )
     if as_json:
         _print_json(_key_json(key))
     else:
@@ -209,15 +225,23 @@ def import_cert_command(
 
 @command.command("show")
 @token_options
+@config_option
 @_json_option
 @reporting_errors()
 def show_command(
-    module: str, uri: str, pin_file: Path | None, pin_credential: str | None, as_json: bool
+    module: str,
+    uri: str,
+    pin_file: Path | None,
+    pin_credential: str | None,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Show the token's keys: attributes, what to pin in the configuration, certificates."""
     from dongled.tokens import provision
 
-    report = asyncio.run(provision.show(module, uri, pin_source(pin_file, pin_credential)))
+    report = asyncio.run(
+        provision.show(module, uri, pin_source(pin_file, pin_credential), ledger=ledger_of(config))
+    )
     if as_json:
         _print_json(
             {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from dongled.tokens.ledger import PinLedger
     from dongled.tokens.pin import PinSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,6 +38,25 @@ def token_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def config_option(function: Command) -> Command:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The terminal's configuration, to remember refused PINs where its daemon does.",
+    )(function)
+
+
+def ledger_of(config: Path | None) -> PinLedger:
+    """The daemon's, kept in its state directory, where its configuration is given."""
+    from dongled.agent.cli.options import SettingsChoice
+    from dongled.tokens.ledger import PROCESS_LEDGER
+    from dongled.tokens.ledger_file import FileLedger
+
+    if config is None:
+        return PROCESS_LEDGER
+    return FileLedger(SettingsChoice(config, None, {}).load_layers().settings.state.directory)
 
 
 def pin_source(

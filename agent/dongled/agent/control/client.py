@@ -17,6 +17,8 @@ from dongled.agent.status import DaemonStatus, ReloadStatus, RequestStatus
 TIMEOUT = 5.0
 # Meetings that end say goodbye, and cameras are closed.
 RELOAD_TIMEOUT = 60.0
+# A worker starts, and somebody may have to touch a key.
+UNLOCK_TIMEOUT = 60.0
 
 
 async def fetch_status(path: Path) -> DaemonStatus:
@@ -75,6 +77,13 @@ async def private(path: Path, what: str, peer: str, meeting: str, streams: list[
     async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
         answer = await daemon.Private(what=what, peer=peer, meeting=meeting, streams=streams)
         return str(answer["done"])
+
+
+async def unlock(path: Path, pin: str, to_key: bool) -> str:
+    """Hand a PIN over; the token's state. Raises AgentError: also what the token says of it."""
+    async with talk(path) as daemon, asyncio.timeout(UNLOCK_TIMEOUT):
+        state: str = (await daemon.Unlock(pin=pin, to_key=to_key))["state"]
+        return state
 
 
 @asynccontextmanager

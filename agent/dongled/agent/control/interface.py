@@ -32,6 +32,8 @@ class Controlled(Protocol):
 
     async def reload(self) -> ReloadStatus: ...
 
+    async def unlock(self, pin: str, to_key: bool) -> str: ...
+
 
 class Failed(TypedVarlinkErrorReply, interface=NAME, paramprefix=""):
     """What was asked for was not done: an AgentError's reason, text and hint."""
@@ -111,3 +113,9 @@ class ControlInterface(VarlinkInterface, name=NAME):
         """Read the configuration again. Replies ``Failed`` when it is wrong, and then nothing changed."""
         with _failures_told():
             return await self._daemon.reload()
+
+    @varlinkmethod(return_parameter="state")
+    async def Unlock(self, pin: str, to_key: bool) -> str:
+        """Try this PIN, of the token or of the FIDO2 key; returns the token's state. Replies ``Failed``."""
+        with _failures_told():
+            return await self._daemon.unlock(pin, to_key)

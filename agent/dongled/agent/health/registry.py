@@ -31,6 +31,8 @@ SETTINGS = tuple(
         "nobody-may-view",
         "nobody-may-publish",
         "pin-prompt",
+        "pin-fido",
+        "pin-none",
     )
 )
 

@@ -48,7 +48,7 @@ class KeyPin(Section):
 
 
 class TokenPlace(Section):
-    """Where a token is, and what unlocks it."""
+    """Where a token is, and what unlocks it. Say in exactly one way where its PIN comes from."""
 
     module: Annotated[
         FilePath,
@@ -75,18 +75,34 @@ class TokenPlace(Section):
         Field(description="systemd credential that holds the PIN."),
         Sample("token-pin"),
     ] = None
+    pin_fido: Annotated[
+        FilePath | None,
+        Field(
+            description="File that holds the PIN sealed for FIDO2 keys: touching one unlocks the token. "
+            "`dongled token unlock enroll` makes it."
+        ),
+        Sample("pin-fido.json"),
+    ] = None
     pin_prompt: Annotated[
-        bool, Field(description="Ask for the PIN on the terminal at each start."), Sample(True)
+        bool,
+        Field(
+            description="Ask for the PIN at each start: on the terminal, or without one wait for "
+            "`dongled token unlock`."
+        ),
+        Sample(True),
+    ] = False
+    pin_none: Annotated[
+        bool, Field(description="The token has no PIN: whoever has it, may use it."), Sample(True)
     ] = False
 
     @property
     def pin(self) -> SecretSource | None:
-        """Where the PIN is; None means asking for it."""
+        """Where the PIN is in clear; None where it is asked for, sealed, or not needed."""
         return secret_source(self.pin_file, self.pin_credential)
 
 
 class TokenSettings(TokenPlace):
-    """The token that holds the long-term keys. Give its PIN in exactly one of three ways."""
+    """The token that holds the long-term keys. Say in exactly one way where its PIN comes from."""
 
     on_removal: Annotated[
         Literal["leave", "mute"],

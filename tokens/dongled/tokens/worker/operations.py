@@ -94,8 +94,8 @@ class Module:
         """Does the token do ECDH at all? Its own word, as no module's version tells."""
         return Mechanism.ECDH1_DERIVE in self._session(serial).token.slot.get_mechanisms()
 
-    def login(self, slot: int, serial: str, pin: str, writable: bool, officer: bool) -> None:
-        """Open a session and log in as user or security officer, with exactly one C_Login."""
+    def login(self, slot: int, serial: str, pin: str | None, writable: bool, officer: bool) -> None:
+        """Open a session and log in as user or security officer, one C_Login; without a PIN none."""
         token = self._token(slot, serial)
         if officer:
             self._sessions[serial] = token.open(rw=writable, so_pin=pin)
