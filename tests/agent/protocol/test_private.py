@@ -12,7 +12,7 @@ from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, Terminal, kind_of
 from dongled.agent.errors import AgentError
 from dongled.agent.protocol import cbor, cose, limits, sealing
-from dongled.agent.protocol.api import PrivateBegan, PrivateEnded, PrivateInvited, PrivateStatus
+from dongled.agent.protocol.api import Judged, PrivateBegan, PrivateEnded, PrivateInvited, PrivateStatus
 from dongled.agent.protocol.private_messages import Accept, End, Invite, Letter, Opaque, PrivateKey
 from dongled.agent.protocol.refusal import Refusal
 from dongled.media.keyring import commit_base_key
@@ -136,6 +136,8 @@ def test_the_invited_sees_it_once_it_has_accepted_and_nobody_else_ever(meeting: 
 
     meeting.accept()
     assert meeting.sees(meeting.nurse, meeting.doctor)
+    granted = [(judged.peer.subject, judged.streams) for judged in of(meeting.doctor, Judged)]
+    assert granted.count(("nurse", ("screen",))) == 1
     began = of(meeting.nurse, PrivateBegan)[0]
     assert [feed.name for feed in began.watches] == ["screen"]
     assert began.watches == of(meeting.doctor, PrivateBegan)[0].shows

@@ -15,6 +15,7 @@ from dongled.agent.policy.api import PolicyRefused, PolicyUndecided, Presented
 from dongled.agent.protocol import limits
 from dongled.agent.protocol.api import (
     Evidence,
+    Judged,
     OpenWith,
     PrivateBegan,
     PrivateEnded,
@@ -84,9 +85,11 @@ class Private:
         names = [name for name, _ in streams]
         self._check_names(names)
         self._check_room()
-        self._may_show(remote, names)
+        why = self._may_show(remote, names)
         self._may_watch(remote)
         self._add_shown(session, streams)
+        if names:
+            self._state.effects.append(Judged("granted", remote.peer, tuple(sorted(names)), "", why))
         self._begin(session)
         self._tell(session, now)
 
@@ -284,7 +287,8 @@ class Private:
         if accept.invite not in session.invites:
             raise Refusal("private-unknown", "it accepts another invitation than mine")
         # 3.
-        self._may_show(remote, [shown.key.name for shown in session.shows.values()])
+        names = sorted(shown.key.name for shown in session.shows.values())
+        why = self._may_show(remote, names)
         if accept.streams:
             self._may_watch(remote)
         # 4.
@@ -294,6 +298,7 @@ class Private:
             self._letters.withdraw(session.posted)
         self._hold(session, accept.streams, epoch, now)
         if first:
+            self._state.effects.append(Judged("granted", remote.peer, tuple(names), "", why))
             self._begin(session)
             self._switch(session)
 
@@ -451,15 +456,16 @@ class Private:
         if session.watches:
             self._may_watch(remote)
 
-    def _may_show(self, remote: Remote, names: Sequence[str]) -> None:
+    def _may_show(self, remote: Remote, names: Sequence[str]) -> str:
+        """On what grounds. Raises Refusal or PolicyRefused."""
         identity = authorise(self._state.policy, remote.chain, remote.epoch.announce, remote.peer.leaf)
         # A letter has no room for evidence: what it takes was shown for my public streams.
         shown = self._presented(remote.session) or Presented(
             self._state.meeting, remote.session, (), Evidence(), digest_of(remote.session)
         )
         presented = replace(shown, streams=tuple(sorted(names)))
-        for name in names:
-            self._state.policy.may_view(identity, name, presented)
+        grounds = [self._state.policy.may_view(identity, name, presented) for name in names]
+        return "; ".join(dict.fromkeys(grounds))
 
     def _may_watch(self, remote: Remote) -> None:
         identity = authorise(self._state.policy, remote.chain, remote.epoch.announce, remote.peer.leaf)
