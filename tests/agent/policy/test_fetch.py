@@ -13,11 +13,13 @@ from cryptography import x509
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from agent.policy.asking import asking
+from agent.policy.asking import Asking, asking
+from dongled.agent import tasks
 from dongled.agent.policy import fetch
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.download import Downloader, Unchanged
-from dongled.agent.policy.revocation import Mode
+from dongled.agent.policy.revocation import Answer, Mode, Pair
+from dongled.agent.tasks import keep_going
 from support.authority import DAY, NOW, Authority
 from support.platform import HOUR, crl, distribution, ocsp_answer
 from support.web import Web, ok, web
@@ -307,3 +309,27 @@ async def test_either_is_content_with_one(served: Web, tmp_path: Path) -> None:
         served.answer = lambda head: good(this_update=NOW)
         here.steady.time += 1000
         await here.until("revoked")
+
+
+async def test_a_defect_costs_a_moment_and_nobody_is_forgotten(
+    served: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.answer = lambda head: good()
+    here = Asking(Mode.OCSP, PATH, responder=served.url)
+    asked, crashed = here.fetcher._ocsp, False
+
+    async def crash(pair: Pair, downloader: Downloader) -> Answer:
+        nonlocal crashed
+        if not crashed:
+            crashed = True
+            raise RuntimeError("a defect")
+        return await asked(pair, downloader)
+
+    monkeypatch.setattr(here.fetcher, "_ocsp", crash)
+    monkeypatch.setattr(tasks, "AGAIN_FIRST", 0.01)
+    assert here.verdict() == "revocation-pending"
+    task = asyncio.create_task(keep_going("asking", here.fetcher.run))
+    await here.until("good")
+    assert crashed
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
