@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 GOODBYE = 1.0
 
 # Seconds between two looks at whether what was subscribed to opens.
-REVIEW_EVERY = 1.0
+REVIEW_EVERY = 0.5
 
 
 class EncryptedSession:

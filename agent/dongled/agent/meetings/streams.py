@@ -24,6 +24,9 @@ SUBSCRIBE_TRIES = 20
 SUBSCRIBE_PAUSE = 0.1
 # Seconds in which a feed has to bring a frame that opens, while others claim to carry the same stream.
 SHOWS_WITHIN = 4.0
+# The same once this many frames have come by it while there was a key.
+SHOWS_AT_ONCE = 1.0
+ENOUGH_FRAMES = 10
 
 # A peer's stream: its session id and the stream's id.
 StreamKey = tuple[bytes, str]
@@ -63,8 +66,9 @@ class Outgoing:
 class Incoming:
     """``feeds`` claim to carry it, those not tried yet first; ``feed_id`` is the one subscribed to.
 
-    ``opened_at`` (CLOCK_BOOTTIME, seconds) is when a frame of it was last seen to have opened; ``name`` is
-    for people.
+    ``opened_at`` (CLOCK_BOOTTIME, seconds) is when a frame of it was last seen to have opened, ``came`` how
+    many had come by then; both begin anew with each feed, and ``came`` with the first key. ``name`` is for
+    people.
     """
 
     stream: InboundStream
@@ -76,6 +80,8 @@ class Incoming:
     subscribed: bool = False
     opened: int = 0
     opened_at: float = 0.0
+    came: int = 0
+    keyed: bool = False
 
 
 class Streams:
@@ -210,6 +216,8 @@ class Streams:
 
     def open_with(self, effect: OpenWith) -> None:
         incoming = self.incoming[effect.session, effect.stream.id]
+        if not incoming.keyed:
+            incoming.keyed, incoming.came = True, incoming.stream.stats().frames_received
         incoming.stream.install(effect.kid, effect.base_key, effect.verify_key, effect.suite)
 
     def stop_opening(self, key: StreamKey, below: int | None) -> None:
@@ -232,11 +240,15 @@ class Streams:
         """
         choices = []
         for key, incoming in self.incoming.items():
-            opened = incoming.stream.stats().frames_opened
+            stats = incoming.stream.stats()
+            opened = stats.frames_opened
+            judged = incoming.keyed and stats.frames_received - incoming.came >= ENOUGH_FRAMES
+            patience = SHOWS_AT_ONCE if judged else SHOWS_WITHIN
             connecting = incoming.feed_id is not None and not incoming.subscribed
             if opened != incoming.opened or connecting:
                 incoming.opened, incoming.opened_at = opened, now
-            elif incoming.feed_id is None or now - incoming.opened_at > SHOWS_WITHIN:
+                incoming.came = stats.frames_received
+            elif incoming.feed_id is None or now - incoming.opened_at > patience:
                 others = [feed for feed in incoming.feeds.values() if feed.id != incoming.feed_id]
                 choices += [(feed, key) for feed in others[:1]]
         return choices
@@ -267,6 +279,7 @@ class Streams:
                 self._give_up(incoming, feed.id)
             raise
         incoming.subscribed, incoming.opened_at = True, boottime()
+        incoming.came = incoming.stream.stats().frames_received
         if self.incoming.get(key) is not incoming:
             # It was forgotten meanwhile.
             await self._disconnect(room, feed.id, incoming)
