@@ -22,7 +22,7 @@ TASKS = 16
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.fault("a thousand respawns")
+@pytest.mark.fault("respawned again and again")
 async def test_respawns_leak_nothing(token: SoftToken, pytestconfig: pytest.Config) -> None:
     clock = FakeClock()
     opened = await open_token(token.module, token.uri, token.pin, clock=clock)
@@ -41,7 +41,7 @@ async def test_respawns_leak_nothing(token: SoftToken, pytestconfig: pytest.Conf
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.fault("16 tasks at once, for long")
+@pytest.mark.fault("16 tasks at once")
 async def test_many_tasks_get_their_own_answers(token: SoftToken, pytestconfig: pytest.Config) -> None:
     opened = await open_token(token.module, token.uri, token.pin)
     total = 100_000 if pytestconfig.getoption("--long") else 4_000
