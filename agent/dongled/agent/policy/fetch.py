@@ -37,6 +37,7 @@ CRLS_KEPT = 8
 IDLE = 900.0  # seconds after which a certificate that nobody asks about is left alone
 RETRY_FIRST = 5.0  # seconds after a failure, then twice as long each time
 RETRY_MOST = 60.0  # seconds
+RETRY_LEAST = 1.0  # seconds
 SOONEST = 1.0  # seconds
 
 
@@ -165,10 +166,10 @@ class RevocationFetcher:
     def _delay(self, failures: int, held: Sequence[float]) -> float:
         """Seconds until it is asked again; spread, so that a fleet does not ask together."""
         if held:
-            delay = max(SOONEST, min(self._settings.refresh, 0.8 * min(held)))
-        else:
-            delay = min(RETRY_MOST, self._settings.refresh, RETRY_FIRST * 2 ** min(failures - 1, 10))
-        return delay * random.uniform(0.8, 1.0)
+            return max(SOONEST, min(self._settings.refresh, 0.8 * min(held))) * random.uniform(0.8, 1.0)
+        most = min(RETRY_MOST, self._settings.refresh, RETRY_FIRST * 2 ** min(failures - 1, 10))
+        # A platform that comes back is not asked by everybody at once.
+        return random.uniform(min(RETRY_LEAST, most), most)
 
     # --- OCSP
 
