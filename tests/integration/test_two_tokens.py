@@ -88,7 +88,7 @@ def test_a_tpm_signs_and_softhsm_agrees(company: Company, start: Start, tmp_path
         assert status.state == "READY"
         assert parts(viewer) == {"identity": "READY", "data": "READY"}
         assert len({part.uri for part in status.parts}) == 2
-        assert status.sign >= 2
+        assert status.sign >= 1
         assert status.derive >= 1
         # Each has its own worker.
         assert len(viewer.children()) == 2

@@ -7,11 +7,20 @@ from collections.abc import Iterable
 
 from dongled.agent.doctor.api import Finding, ok, warning
 from dongled.agent.doctor.token.case import Part, TokenCase, check
-from dongled.tokens.pin import PinCredential, PinFile, PinPrompt
+from dongled.tokens.pin import NoPin, PinCredential, PinFile, PinPrompt
+from dongled.tokens.unlocking import NobodyYet, Unlocking
 
 
 async def look(case: TokenCase, part: Part) -> Iterable[Finding]:
     source = part.place().pin
+    if isinstance(source, Unlocking):
+        # What it stands for just now is what keeps the PIN.
+        source = source.current
+    if isinstance(source, NobodyYet):
+        text = "an operator has to give it at every start, with `dongled token unlock`"
+        return [warning(text, "pin-file or pin-credential start unattended")]
+    if isinstance(source, NoPin):
+        return [warning("weak: it has no PIN", "whoever has the token can use it: give it a PIN")]
     if isinstance(source, PinPrompt):
         text = "somebody has to type it at every start"
         return [warning(text, "pin-file or pin-credential start unattended")]
