@@ -66,7 +66,7 @@ def make_card_terminal(
         dongled("token", "import-cert", "--role", key, *login, "--so-pin-file", officer, certificate, env=env)
         urn = str(issued["terminal"])
     uris = {module: _uri(module, env) for module in (OPENSC, YKCS11)}
-    return CardTerminal(card, Cast("camera", folder, env, uri, urn, keys), YKCS11, uris)
+    return CardTerminal(card, Cast(name, folder, env, uri, urn, keys), YKCS11, uris)
 
 
 def _uri(module: str, env: Mapping[str, str]) -> str:

@@ -22,7 +22,8 @@ from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
 from dongled.agent.meetings.private import Showable
 from dongled.agent.meetings.streams import OutboundSettings, Sinks
-from dongled.agent.policy.api import PolicyRefused
+from dongled.agent.policy.api import EvidenceCheck, PolicyRefused
+from dongled.agent.policy.attestation import Attestation, attestations
 from dongled.agent.policy.authorizer.api import Authorizer
 from dongled.agent.policy.authorizer.exchange import Address, Exchange
 from dongled.agent.policy.authorizer.operator import Operator
@@ -161,6 +162,7 @@ def open_trust(settings: Settings, *, record: bool = False) -> Trust:
         max_age=max_age,
         authorizer=authorizer,
         recorded=audit.require if audit else lambda: None,
+        evidence=_required_evidence(settings, clock),
     )
     places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
     fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
@@ -225,6 +227,14 @@ def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
     return Basis(meeting, streams, private, janus_settings(meeting), ice_settings(settings))
 
 
+def _required_evidence(settings: Settings, clock: TrustedClock) -> list[EvidenceCheck]:
+    trust = settings.trust
+    if not trust.attestation_roots:
+        return []
+    roots = [root.read_bytes() for root in trust.attestation_roots]
+    return [Attestation(roots, clock, required=trust.require_attestation)]
+
+
 def open_enroller(
     settings: Settings, keys: TokenKeys, where: Places, ledger: PinLedger, clock: TrustedClock
 ) -> Enroller | None:
@@ -284,7 +294,7 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
             "or name its file in [token.identity] certificate.",
         )
     data = chain_in_use(token.data, keys.data, kept)
-    evidence = gatherer([staples(policy, [identity, data])])
+    evidence = gatherer([staples(policy, [identity, data]), attestations(keys.attestation)])
     return Terminal(own_name(identity[0]), keys, identity, data, policy, evidence)
 
 

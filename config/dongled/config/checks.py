@@ -49,6 +49,7 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
             yield ("trust", "roots"), "an encrypted meeting needs the roots that terminals are certified by"
     yield from _revocation(_table(tree, "trust"))
     yield from _authorizer(tree)
+    yield from _attestation(_table(tree, "trust"))
     if isinstance(tree.get("token"), dict):
         yield from _token(tree["token"], "token")
     if isinstance(tree.get("data-token"), dict):
@@ -149,6 +150,11 @@ def _data_token(data: dict[str, Any], token: dict[str, Any]) -> Iterator[Finding
         yield ("token",), "is missing: data-token is a second one beside it"
     if "uri" in data and (data.get("module"), data["uri"]) == (token.get("module"), token.get("uri")):
         yield ("data-token", "uri"), "names the same token as [token]: leave [data-token] out"
+
+
+def _attestation(trust: dict[str, Any]) -> Iterator[Finding]:
+    if trust.get("require-attestation") is True and not trust.get("attestation-roots"):
+        yield ("trust", "attestation-roots"), "is missing: require-attestation = true needs it"
 
 
 def _token(token: dict[str, Any], at: str) -> Iterator[Finding]:

@@ -124,6 +124,10 @@ class TokenKeys(Protocol):
     @property
     def operations(self) -> OperationCounts: ...
 
+    @property
+    def attestation(self) -> tuple[bytes, ...]:
+        """Certificates (DER) in which the token's maker says that it made these keys; or none."""
+
     async def sign(self, digest: bytes, rank: Rank = Rank.ANNOUNCEMENT) -> bytes:
         """ECDSA by the identity key over a 32-byte SHA-256 digest: 64 bytes, r and s (RFC 9053, 2.1).
 

@@ -79,11 +79,29 @@ def keys(answer: object) -> list[FoundKey]:
 
 def certificates(answer: object, quirks: Quirks = known_quirks.NONE) -> list[FoundCertificate]:
     """Read the answer to ``certificates``. Raises TokenError."""
-    found = [
+    return [entry for entry in _certificates(answer) if not _attests(entry, quirks)]
+
+
+def attestation(answer: object, quirks: Quirks, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Of the same answer, the maker's word (DER) for each key by CKA_ID, then who signed it, if there is any.
+
+    Raises TokenError.
+    """
+    found = [entry for entry in _certificates(answer) if _attests(entry, quirks)]
+    signers = [entry.der for entry in found if entry.label == quirks.attestation]
+    words = [entry.der for key in keys for entry in found if entry.cka_id == key and entry.der not in signers]
+    return (*words, *signers) if words else ()
+
+
+def _certificates(answer: object) -> list[FoundCertificate]:
+    return [
         FoundCertificate(_get(entry, "id", bytes), _get(entry, "label", str), _get(entry, "der", bytes))
         for entry in _list_of(answer)
     ]
-    return [entry for entry in found if not entry.label.startswith(quirks.not_certificates)]
+
+
+def _attests(entry: FoundCertificate, quirks: Quirks) -> bool:
+    return quirks.attestation is not None and entry.label.startswith(quirks.attestation)
 
 
 def octets(answer: object, length: int) -> bytes:

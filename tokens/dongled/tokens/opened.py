@@ -54,6 +54,11 @@ class OpenedToken:
         return self._data.keys[KeyRole.DATA]
 
     @property
+    def attestation(self) -> tuple[bytes, ...]:
+        """The maker's word (DER) that his token made these keys, and its issuers; may be empty."""
+        return tuple(dict.fromkeys((*self._identity.attestation, *self._data.attestation)))
+
+    @property
     def operations(self) -> OperationCounts:
         return OperationCounts(sign=self._identity.operations.sign, derive=self._data.operations.derive)
 

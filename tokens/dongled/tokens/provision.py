@@ -259,6 +259,20 @@ async def show(module: str, uri: str, pin: PinSource, *, ledger: PinLedger = PRO
         return TokenReport(session.token, keys, refused)
 
 
+async def attestation(
+    module: str, uri: str, pin: PinSource, role: KeyRole
+) -> tuple[KeyInfo, tuple[bytes, ...]]:
+    """A role's key, the maker's word for it and its issuers (DER). Raises TokenError ``token-unable``."""
+    async with _session(module, uri, pin, frozenset({role})) as session:
+        if not session.attestation:
+            raise TokenError(
+                "token-unable",
+                f"through this module the token says nothing of where its {role.value} key was made",
+                "a YubiKey attests to keys that it generated, and shows it through its own module, ykcs11",
+            )
+        return session.keys[role], session.attestation
+
+
 def _terminal(given: str) -> str:
     try:
         return uuid.UUID(given).urn

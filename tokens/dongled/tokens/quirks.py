@@ -38,7 +38,8 @@ class Quirks:
     ``uses_settable``: so may what the key is for; else no more is asked for than what deriving takes.
     ``derives_writable``: only a read-write session derives.
     ``lock_passes``: CKR_PIN_LOCKED says that the token judges no PIN just now, not that it refused this one.
-    ``not_certificates``: how labels of objects begin that look like a key's certificate and are not.
+    ``attestation``: how labels begin of what looks like keys' certificates, and is the maker's word for keys;
+    exactly this is the label of the certificate that such words are signed with.
     ``watch``: how its removal is noticed.
     """
 
@@ -51,7 +52,7 @@ class Quirks:
     uses_settable: bool = True
     derives_writable: bool = False
     lock_passes: bool = False
-    not_certificates: tuple[str, ...] = ()
+    attestation: str | None = None
     watch: Watch = Watch.SLOTS
 
     def is_for(self, role: KeyRole, cka_id: bytes, label: str) -> bool:
@@ -91,7 +92,7 @@ _TABLE: tuple[tuple[Mapping[str, str], Quirks], ...] = (
             derives_unsaid=True,
             officer_writes=True,
             extractable_settable=False,
-            not_certificates=("X.509 Certificate for PIV Attestation",),
+            attestation="X.509 Certificate for PIV Attestation",
             watch=Watch.READER,
         ),
     ),

@@ -55,6 +55,7 @@ class TokenSession:
         self._token: TokenInfo | None = None
         self._quirks = NONE
         self._slot = ""
+        self._attestation: tuple[bytes, ...] = ()
         self._signed = 0
         self._derived = 0
 
@@ -87,6 +88,11 @@ class TokenSession:
     def slot(self) -> str:
         """What its module calls its slot; with ``Watch.READER`` the reader's name, cut short."""
         return self._slot
+
+    @property
+    def attestation(self) -> tuple[bytes, ...]:
+        """The maker's word (DER) that the token made the keys, and its issuers; may be empty."""
+        return self._attestation
 
     async def check_there(self) -> None:
         """Raises TokenError ``token-absent`` if the module no longer shows it."""
@@ -146,15 +152,16 @@ class TokenSession:
         if KeyRole.DATA in self._roles:
             checks.check_agrees(token.info, await ask("agrees", serial=token.info.serial))
         stored = describe.keys(await ask("keys", serial=token.info.serial))
-        certificates = describe.certificates(
-            await ask("certificates", serial=token.info.serial), token.quirks
-        )
+        certified = await ask("certificates", serial=token.info.serial)
+        certificates = describe.certificates(certified, token.quirks)
         keys = {}
         for role in sorted(self._roles):
             key, point = checks.the_key(role, stored, self._pin_of(role), token.quirks)
             keys[role] = checks.key_info(role, key, point, certificates)
         checks.check_same(self._keys, keys)
         self._keys = keys
+        ids = [key.cka_id for key in keys.values()]
+        self._attestation = describe.attestation(certified, token.quirks, ids)
         self._token = token.info
         self._quirks = token.quirks
         self._slot = token.names.get("slot-description", "")

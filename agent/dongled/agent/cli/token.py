@@ -12,6 +12,8 @@ import click
 
 from dongled.agent.cli import unlock
 from dongled.agent.cli.errors import reporting_errors
+from dongled.agent.cli.files import read_file, write_file
+from dongled.agent.cli.token_attest import attest_command
 from dongled.agent.cli.token_doctor import bench_command, doctor_command
 from dongled.agent.cli.token_options import config_option, ledger_of, module_option, pin_source, token_options
 
@@ -48,6 +50,7 @@ def command() -> None:
 command.add_command(doctor_command)
 command.add_command(bench_command)
 command.add_command(unlock.command, "unlock")
+command.add_command(attest_command)
 
 
 @command.command("list")
@@ -171,7 +174,7 @@ def csr_command(
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     terminal = names.get_values_for_type(x509.UniformResourceIdentifier)[0]
     if output is not None:
-        _write(output, pem)
+        write_file(output, pem)
     if as_json:
         _print_json(
             {
@@ -277,10 +280,7 @@ def _read_certificate(path: Path) -> Any:
     from dongled.agent.policy.profile import MALFORMED
     from dongled.tokens.errors import TokenError
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TokenError("file", f"cannot read {path}: {error.strerror}", "check the path") from None
+    content = read_file(path)
     load = x509.load_pem_x509_certificate if b"-----BEGIN" in content else x509.load_der_x509_certificate
     try:
         return load(content)
@@ -288,15 +288,6 @@ def _read_certificate(path: Path) -> Any:
         raise TokenError(
             "certificate-malformed", f"{path} holds no X.509 certificate", "give it in PEM or DER"
         ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    from dongled.tokens.errors import TokenError
-
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise TokenError("file", f"cannot write {path}: {error.strerror}", "check the path") from None
 
 
 def _pin_warnings(token: TokenInfo) -> list[str]:

@@ -46,12 +46,15 @@ class CheckedCertificate:
 class Presented:
     """What came with a request: meeting, session (16 bytes), streams of mine, and the evidence, unverified.
 
+    ``data_key`` is the one that its announcement names, and that opens its grants.
+
     ``challenge`` (32 bytes) is fresh, of this request alone: what a FIDO2 assertion must answer. The same is
     shown again as long as the request's grant is judged again.
     """
 
     meeting: str
     session: bytes
+    data_key: ec.EllipticCurvePublicKey
     streams: tuple[str, ...]
     evidence: Evidence
     challenge: bytes

@@ -461,9 +461,9 @@ class Private:
         identity = authorise(self._state.policy, remote.chain, remote.epoch.announce, remote.peer.leaf)
         # A letter has no room for evidence: what it takes was shown for my public streams.
         shown = self._presented(remote.session) or Presented(
-            self._state.meeting, remote.session, (), Evidence(), digest_of(remote.session)
+            self._state.meeting, remote.session, remote.epoch.data, (), Evidence(), digest_of(remote.session)
         )
-        presented = replace(shown, streams=tuple(sorted(names)))
+        presented = replace(shown, data_key=remote.epoch.data, streams=tuple(sorted(names)))
         grounds = [self._state.policy.may_view(identity, name, presented) for name in names]
         return "; ".join(dict.fromkeys(grounds))
 

@@ -206,7 +206,8 @@ class Publisher:
         # 6.
         challenge = evidence.challenge(ctx, inner.echo)
         shown = inner.evidence
-        presented = Presented(self._state.meeting, remote.session, tuple(sorted(wanted)), shown, challenge)
+        streams = tuple(sorted(wanted))
+        presented = Presented(self._state.meeting, remote.session, epoch.data, streams, shown, challenge)
         self._staple(remote, epoch, shown.ocsp)
         ask = Asking(wanted, epoch, presented, digest, inner.nonce, inner.key_seq)
         try:

@@ -33,6 +33,20 @@ class TrustSettings(Section):
         Field(description="Terminals whose streams are asked for and shown."),
         Sample([UUID], active=True),
     ] = ()
+    require_attestation: Annotated[
+        bool,
+        Field(
+            description="Grant keys only to terminals whose token's maker says that it made both their keys."
+        ),
+    ] = False
+    attestation_roots: Annotated[
+        tuple[FilePath, ...],
+        Field(
+            description="PEM files with the roots of such makers. What a terminal shows has to lead to one."
+        ),
+        Input(),
+        Sample(["yubico-piv-ca-1.pem"]),
+    ] = ()
     time_source: Annotated[
         Literal["untrusted", "system"],
         Field(
