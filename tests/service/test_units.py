@@ -64,7 +64,7 @@ def test_an_instance_differs_by_its_name_alone() -> None:
     differing = [(one, other) for one, other in zip(*map(lines, DAEMONS), strict=True) if one != other]
     for one, other in differing:
         assert one == re.sub(r" \(%i\)| --instance %i|/%i|(?<=dongled)\.%i", "", other)
-    assert len(differing) == 5 + 6
+    assert len(differing) == 5 + 7
 
 
 @pytest.mark.parametrize("unit", DAEMONS)
