@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from dongled.agent.errors import AgentError
+from dongled.agent.logs.events import Event, about
 from dongled.agent.terminal import Terminal
 from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
@@ -161,7 +162,8 @@ class Custody:
             except (TokenError, AgentError) as error:
                 self._not_ready(error)
             else:
-                log.info("the token is ready: %s", self._keys.uri if self._keys else "")
+                uri = self._keys.uri if self._keys else ""
+                log.info("the token is ready: %s", uri, extra=about(Event.TOKEN_READY))
                 return
             pause = min(RETRY_MOST, 2 * pause)
 
@@ -179,7 +181,8 @@ class Custody:
             error = self._seen_outside(error)
         why = _told(error)
         if why != self.why:
-            log.warning("no token: %s; %s", why, error.hint)
+            fields = about(Event.TOKEN_NOT_READY, reason=error.reason)
+            log.warning("no token: %s; %s", why, error.hint, extra=fields)
         if isinstance(error, SplitTokenError):
             failed = {role: (state_after(each), _told(each)) for role, each in error.failed.items()}
             self.parts = {KeyRole.IDENTITY: _READY, KeyRole.DATA: _READY, **failed}

@@ -25,6 +25,7 @@ from dongled.agent.errors import AgentError
 from dongled.agent.health import facts
 from dongled.agent.health.disks import directories
 from dongled.agent.health.monitor import HealthMonitor
+from dongled.agent.logs.events import Event, about
 from dongled.agent.meetings.encrypted import EncryptedSession
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.meeting import Meeting, Session
@@ -113,6 +114,7 @@ class Daemon:
         Raises TokenError, ConfigError or AgentError for what cannot be started.
         """
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(log.info, "stopped", extra=about(Event.STOPPED))
             custody = None
             if self._settings.token is not None:
                 custody = self._custody = await self._open_custody(stack)
@@ -122,7 +124,9 @@ class Daemon:
             await self._serve_metrics(stack)
             self._notifier.tell(READY="1")
             for warning in settings_warnings(self._settings):
-                log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint)
+                fields = about(Event.WARNING_BEGAN, warning=warning.id)
+                log.warning("%s [%s]; %s", warning.text, warning.id, warning.hint, extra=fields)
+            log.info("ready: dongled %s", version("dongled"), extra=about(Event.READY))
             async with self._group as group:
                 running = [group.create_task(Vitality(self._notifier, self._meetings).run())]
                 running.append(group.create_task(self._health.run()))
@@ -275,14 +279,16 @@ class Daemon:
                 problems = error.problems if isinstance(error, ConfigError) else ()
                 reason = "config-unreadable" if isinstance(error, OSError) else error.reason
                 self._reload_refused = "; ".join(map(str, problems)) or str(error)
-                log.error("the configuration stays as it was: %s [%s]", error, reason)
+                fields = about(Event.RELOAD_REFUSED, reason=reason)
+                log.error("the configuration stays as it was: %s [%s]", error, reason, extra=fields)
                 raise AgentError(reason, str(error), getattr(error, "hint", "")) from None
             finally:
                 self._notifier.tell(READY="1")
             self._reload_refused, self._restart = "", tuple(done.restart)
             for title, names in asdict(done).items():
                 if names:
-                    log.info("configuration read again: %s: %s", title, ", ".join(names))
+                    text, fields = ", ".join(names), about(Event.RELOADED)
+                    log.info("configuration read again: %s: %s", title, text, extra=fields)
             return done
 
     async def _take_new_settings(self) -> ReloadStatus:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import faulthandler
-import logging
 import resource
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dongled.agent.logs.setup import set_up
 from dongled.agent.notify import Notifier
 
 # <linux/prctl.h>: neither core dumps nor another process of the same user may read our memory.
@@ -34,14 +33,7 @@ def run_until_stopped(
     harden()
     # The watchdog ends a process that hangs by SIGABRT: say where it hung.
     faulthandler.enable()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # Both tell of every packet, and of addresses, without being asked.
-    for noisy in ("aioice", "aiortc"):
-        logging.getLogger(noisy).setLevel(logging.DEBUG if verbose else logging.ERROR)
+    set_up(verbose=verbose)
     asyncio.run(_until_stopped(work, hangup))
 
 

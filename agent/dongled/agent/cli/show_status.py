@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from dongled.agent.logs.events import printable
 from dongled.agent.status import (
     CertificateStatus,
     DaemonStatus,
@@ -35,7 +36,7 @@ def brief(status: DaemonStatus, now: datetime | None = None) -> str:
     if status.warnings:
         parts.append("warnings " + " ".join(sorted({each.id for each in status.warnings})))
     at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
-    return _plain(f"{at}  " + "; ".join(parts))
+    return printable(f"{at}  " + "; ".join(parts))
 
 
 Entry = tuple[str, Iterable[str]]
@@ -170,16 +171,11 @@ def _span(seconds: float) -> str:
     return f"{days} d {clock}" if days else clock if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
 
 
-def _plain(text: str) -> str:
-    """Without what moves a cursor, or hides or turns round what stands beside it."""
-    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
-
-
 def _folded(label: str, parts: Iterable[str], width: int) -> Iterator[str]:
     """Parts two blanks apart; one that does not fit goes on a line of its own, broken if it has to be."""
     line, room = f"{label:<{LABEL}}", width - LABEL
     empty = True
-    for part in (_plain(part) for part in parts if part):
+    for part in (printable(part) for part in parts if part):
         if not empty and len(line) + 2 + len(part) > width:
             yield line
             line, empty = " " * LABEL, True

@@ -19,6 +19,7 @@ from asyncvarlink.serviceinterface import PermissionDenied
 
 from dongled.agent.control.access import Access, Caller, needed
 from dongled.agent.control.caller import calling
+from dongled.agent.logs.events import Event, about
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Connection(VarlinkInterfaceServerProtocol):
             log.warning("user %d may not call %s", self.caller.uid, call.method)
             raise PermissionDenied()
         if wanted is Access.ACT:
-            log.info("user %d calls %s", self.caller.uid, call.method)
+            fields = about(Event.CONTROL_CALLED, user=str(self.caller.uid), method=call.method)
+            log.info("user %d calls %s", self.caller.uid, call.method, extra=fields)
         self._unsent = None
         calling.set(self.caller.uid)
         running = super().call_received(call, fds)

@@ -21,6 +21,7 @@ from dongled.agent.enrolment.schedule import (
     seconds_to_renewal,
 )
 from dongled.agent.errors import AgentError
+from dongled.agent.logs.events import Event, about
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.clock import TrustedClock
 from dongled.config.errors import ConfigError
@@ -103,7 +104,8 @@ class Renewal:
         except (AgentError, ConfigError, PolicyRefused, TokenError) as error:
             state.failures = max(state.failures + 1, REFUSED.get(error.reason, 0))
             state.why = f"{error} [{error.reason}]"
-            log.warning("no new %s certificate: %s; %s", role, state.why, error.hint)
+            fields = about(Event.RENEWAL_FAILED, key=role, reason=error.reason)
+            log.warning("no new %s certificate: %s; %s", role, state.why, error.hint, extra=fields)
             if isinstance(error, TokenError):
                 # It may only be out for a moment, and nobody else was asked.
                 self._plan(role)
@@ -111,8 +113,9 @@ class Renewal:
                 return
         else:
             state.failures, state.why = 0, ""
-            until = enrolled.certificate.not_valid_after_utc
-            log.info("a new %s certificate, until %s", role, until.isoformat(timespec="minutes"))
+            until = enrolled.certificate.not_valid_after_utc.isoformat(timespec="minutes")
+            fields = about(Event.CERTIFICATE_RENEWED, key=role, until=until)
+            log.info("a new %s certificate, until %s", role, until, extra=fields)
         self._plan(role)
 
     def _plan(self, role: KeyRole) -> None:

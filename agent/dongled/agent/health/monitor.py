@@ -10,6 +10,7 @@ from pathlib import Path
 from dongled.agent.clock import boottime
 from dongled.agent.health.disks import look_at
 from dongled.agent.health.rules import RULES, Condition
+from dongled.agent.logs.events import Event, about
 from dongled.agent.status import DaemonStatus, DiskStatus, WarningStatus
 from dongled.config.api import SettingsWarning
 
@@ -78,12 +79,17 @@ class HealthMonitor:
 
     def _tell(self, at: float) -> None:
         for key in self._told - set(self._conditions):
-            log.info("no longer: %s", _name(*key))
+            fields = about(Event.WARNING_ENDED, warning=key[0], about=key[1])
+            log.info("no longer: %s", _name(*key), extra=fields)
         self._told &= set(self._conditions)
         for key, condition in self._conditions.items():
             if key not in self._told and at - self._since[key] >= condition.kind.patience:
                 self._told.add(key)
-                log.warning("%s: %s; %s", _name(*key), condition.text, condition.hint or condition.kind.hint)
+                hint, fields = (
+                    condition.hint or condition.kind.hint,
+                    about(Event.WARNING_BEGAN, warning=key[0], about=key[1]),
+                )
+                log.warning("%s: %s; %s", _name(*key), condition.text, hint, extra=fields)
 
 
 def _name(kind: str, about: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dongled.agent.clock import boottime
+from dongled.agent.logs.events import Event
 from dongled.agent.meetings.feeds import encrypted_display, parse_encrypted
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.operations import Operations
@@ -332,13 +333,20 @@ class EncryptedSession:
                 self.streams.stop_opening((session, stream), below)
             case PeerJoined(peer) | PeerChanged(peer):
                 if peer.session not in self._peers:
-                    self._journal.event(f"joined: {peer.described}")
+                    self._journal.event(
+                        Event.PEER_JOINED,
+                        f"joined: {peer.described}",
+                        peer=peer.terminal,
+                        subject=peer.subject,
+                        session=peer.session.hex(),
+                    )
                 self._peers[peer.session] = peer
                 for feed in self._feeds.values():
                     self._watch(feed)
             case PeerLeft(session, reason):
                 gone = self._peers.pop(session)
-                self._journal.event(f"left ({reason}): {gone.described}")
+                text = f"left ({reason}): {gone.described}"
+                self._journal.event(Event.PEER_LEFT, text, peer=gone.terminal, reason=reason)
                 self._tasks.spawn(self.streams.forget(self.room, session))
             case PrivateInvited(session):
                 self.private.invited(effect, self._peers[session])
@@ -349,16 +357,16 @@ class EncryptedSession:
             case PrivateEnded(session):
                 self.private.ended(effect, self._peers[session])
             case Expelled(terminal, by, reason):
-                self._journal.event(
-                    f"expelled by {self._described(by)}: {self._described(terminal)}"
-                    + (f" ({reason})" if reason else "")
-                )
+                text = f"expelled by {self._described(by)}: {self._described(terminal)}"
+                text += f" ({reason})" if reason else ""
+                self._journal.event(Event.PEER_EXPELLED, text, peer=terminal, by=by, reason=reason)
             case Refused(reason, detail, source, session):
                 known = self._peers.get(session) if session else None
                 self._journal.refusal(reason, detail, known.described if known else source, boottime())
             case Judged(verdict, peer, names, reason, detail):
                 why = f"{reason}: {detail}" if reason else detail
-                self._journal.event(f"{verdict}: {', '.join(names)} to {peer.described}; {why}")
+                text = f"{verdict}: {', '.join(names)} to {peer.described}; {why}"
+                self._journal.event(Event.JUDGED, text, peer=peer.terminal, verdict=verdict, reason=reason)
             case Alarm(reason, detail):
                 self._journal.alarm(reason, detail)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from dongled.agent.clock import boottime
 from dongled.agent.errors import AgentError
+from dongled.agent.logs.events import Event
 from dongled.agent.meetings.journal import Journal
 from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
@@ -61,22 +62,25 @@ class Meeting:
                 await self._ready()
             self.state, self.started_monotonic, self.joined_at = "connecting", time.monotonic(), None
             self.session = self._open_session()
+            reason = ""
             try:
                 self.why = await self.session.run(self._joined)
             except (AgentError, CaptureError, MediaError, TokenError) as error:
-                self.why = f"{error} [{error.reason}]"
+                self.why, reason = f"{error} [{error.reason}]", error.reason
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
                 failures = 0
             self.state, self.joined_at = "waiting", None
-            self.journal.event(f"left the room: {self.why}")
+            text = f"left the room: {self.why}"
+            self.journal.event(Event.MEETING_LEFT, text, reason=reason, why=self.why)
             await asyncio.sleep(random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)))
             failures += 1
 
     def _joined(self) -> None:
         self.state, self.joined_at = "joined", boottime()
-        self.journal.event("joined the room")
+        session = self.session.name if self.session else ""
+        self.journal.event(Event.MEETING_JOINED, "joined the room", session=session)
 
     def muted(self, why: str) -> None:
         """The session stays in the room without keys; it ends when it can be replaced."""
         self.state, self.why = "muted", why
-        self.journal.event(f"muted: {why}")
+        self.journal.event(Event.MEETING_MUTED, f"muted: {why}", why=why)
