@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak properties faults certificates lint types lock deb clean
+.PHONY: help demo test soak properties faults certificates lint types lock deb lab clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,11 @@ lock: ## resolve the Python packages again and pin them by hash
 deb: ## build Debian packages for this release and architecture, into dist/
 	@.ci/deb
 
+lab: ## boot a device in a virtual machine, install the packages, play faults, print a table
+	@.ci/setup lab
+	@.ci/lab
+	@.venv/bin/pytest --lab tests/lab $(ARGS)
+
 clean: ## remove what make has made here
-	rm -rf .venv .janus .pcsc build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .janus .pcsc .lab build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent tokens capture media config tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from dongled.agent.clock import boottime
 from dongled.agent.errors import AgentError
+from dongled.agent.logs.events import Event
 from dongled.agent.meetings.feeds import encrypted_display
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.streams import OutboundSettings, Streams
@@ -69,7 +70,7 @@ class PrivateMedia:
         """Raises AgentError."""
         chosen = self._showable.named(names or self._showable.usual)
         self._member.invite(peer.session, chosen, boottime())
-        self._journal.event(f"private: {peer.terminal} is invited to {_list(chosen)}")
+        self._journal.event(Event.PRIVATE, f"private: {peer.terminal} is invited to {_list(chosen)}")
         self._pump()
 
     def accept(self, peer: Peer, names: Sequence[str]) -> None:
@@ -101,12 +102,14 @@ class PrivateMedia:
     def invited(self, effect: PrivateInvited, peer: Peer) -> None:
         names = ", ".join(effect.names)
         self._journal.event(
+            Event.PRIVATE,
             f"private: invited by {peer.terminal} ({peer.subject}) to {names}; it lapses in "
-            f"{effect.lifetime:.0f} s: 'dongled private accept' or 'end'"
+            f"{effect.lifetime:.0f} s: 'dongled private accept' or 'end'",
+            peer=peer.terminal,
         )
 
     def began(self, effect: PrivateBegan, peer: Peer) -> None:
-        self._journal.event(f"private: began with {peer.terminal}")
+        self._journal.event(Event.PRIVATE, f"private: began with {peer.terminal}", peer=peer.terminal)
         for feed in effect.watches:
             self._watched[peer.session, feed.stream.id] = feed
         for feed in effect.shows:
@@ -114,7 +117,8 @@ class PrivateMedia:
 
     def ended(self, effect: PrivateEnded, peer: Peer) -> None:
         by = "here" if effect.mine else "there"
-        self._journal.event(f"private: ended {by} with {peer.terminal} ({effect.reason})")
+        text = f"private: ended {by} with {peer.terminal} ({effect.reason})"
+        self._journal.event(Event.PRIVATE, text, peer=peer.terminal, reason=effect.reason)
         for feed in effect.watches:
             del self._watched[peer.session, feed.stream.id]
             self._tasks.spawn(self._streams.forget(self._room, peer.session, feed.stream.id))
@@ -128,7 +132,7 @@ class PrivateMedia:
 
         def broken(why: str) -> None:
             # What two of us do must not cost the meeting.
-            self._journal.event(f"private: {why}")
+            self._journal.event(Event.PRIVATE, f"private: {why}")
             self._member.private_failed(stream.id, boottime())
             self._pump()
 
