@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from dongled.agent.doctor.api import Case, Check, Finding, Result, failed, of_error, ok
 
-_DEFECT = "this is a fault of the check: report it with 'dongled bugreport'"
+_DEFECT = "this is a fault of the check: report it with this text and 'dongled --version'"
 
 
 async def examine(checks: Sequence[Check[Case]], case: Case) -> AsyncIterator[Result]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dongled.agent.health import registry
 from dongled.agent.health.registry import Kind
-from dongled.agent.status import CertificateStatus, DaemonStatus, MeetingStatus
+from dongled.agent.status import CertificateStatus, DaemonStatus, DiskStatus, MeetingStatus
 
 DAY = 86_400.0
 # A certificate that is not renewed by itself is warned of so long before its end, or at that part of its
@@ -107,9 +107,13 @@ def _silent(now: MeetingStatus, before: MeetingStatus) -> Iterator[Condition]:
             yield Condition(registry.SOURCE_SILENT, text, stream.stream)
 
 
+def nearly_full(disk: DiskStatus) -> bool:
+    return disk.free < DISK_LEAST or (disk.free < DISK_ENOUGH and disk.free < DISK_PART * disk.size)
+
+
 def disks(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
     for disk in now.disks:
-        if disk.free < DISK_LEAST or (disk.free < DISK_ENOUGH and disk.free < DISK_PART * disk.size):
+        if nearly_full(disk):
             text = f"{disk.free >> 20} MiB are free of {disk.size >> 20}"
             yield Condition(registry.DISK_NEARLY_FULL, text, disk.path)
 

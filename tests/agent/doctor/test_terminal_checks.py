@@ -1,0 +1,92 @@
+"""Checks of the terminal beside its token, each on real parts: once well, and once with the part broken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dongled.agent.doctor.api import Check, Finding, Level
+from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.doctor.checks import clock, disk, encoder, sfu
+from dongled.agent.health import rules
+from dongled.config.api import Settings
+from support.janus import JanusServer
+
+MEETING = {"name": "lobby", "room": "lobby", "sfu": {"url": "ws://127.0.0.1:1"}}
+STREAM = {"id": "camera", "source": "testsrc", "width": 320, "height": 180}
+
+
+def case(tmp_path: Path, **settings: Any) -> TerminalCase:
+    tables = {
+        "state": {"directory": tmp_path / "state"},
+        "meeting": [MEETING],
+        "stream": [STREAM],
+        **settings,
+    }
+    return TerminalCase(Settings.model_validate(tables))
+
+
+async def found(check: Check[TerminalCase], at: TerminalCase) -> Finding:
+    (finding,) = await check.look(at)
+    return finding
+
+
+async def test_a_time_that_nobody_vouches_for_is_fatal(tmp_path: Path) -> None:
+    untrusted = await found(clock.CHECK, case(tmp_path))
+    assert (untrusted.level, "time source" in untrusted.hint) == (Level.FATAL, True)
+    trusted = await found(clock.CHECK, case(tmp_path, trust={"time_source": "system"}))
+    assert trusted.level is Level.OK
+    plain = case(tmp_path, meeting=[{**MEETING, "encryption": "plain"}])
+    assert (await found(clock.CHECK, plain)).level is Level.SKIPPED
+
+
+async def test_a_key_frame_of_every_stream(tmp_path: Path) -> None:
+    encoded = await found(encoder.CHECK, case(tmp_path))
+    assert (encoded.level, encoded.about) == (Level.OK, "camera")
+    assert "320x180" in encoded.text
+    assert (await found(encoder.CHECK, case(tmp_path, stream=[]))).level is Level.SKIPPED
+
+
+async def test_a_janus_that_answers_and_one_that_does_not(tmp_path: Path) -> None:
+    with JanusServer(tmp_path / "janus") as server:
+        there = case(tmp_path, meeting=[{**MEETING, "sfu": {"url": server.url}}])
+        answered = await found(sfu.CHECK, there)
+        assert (answered.level, answered.text) == (Level.OK, "it answers, and has videoroom and textroom")
+    gone = await found(sfu.CHECK, there)
+    assert (gone.level, gone.about) == (Level.FAILED, "lobby")
+    assert "[sfu-unreachable]" in gone.text
+
+
+async def test_a_server_that_is_no_janus(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.listen()
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
+        looking = asyncio.ensure_future(
+            found(sfu.CHECK, case(tmp_path, meeting=[{**MEETING, "sfu": {"url": url}}]))
+        )
+        connection, _ = await asyncio.to_thread(listening.accept)
+        connection.close()
+        assert (await looking).level is Level.FAILED
+
+
+async def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = case(tmp_path)
+    assert (await found(disk.CHECK, here)).level is Level.OK
+    monkeypatch.setattr(rules, "DISK_LEAST", 1 << 60)
+    low = await found(disk.CHECK, here)
+    assert low.level is Level.WARNING
+    assert "make room" in low.hint
+
+
+async def test_a_state_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").mkdir()
+    here = case(tmp_path)
+    assert [finding.level for finding in await disk.CHECK.look(here)] == [Level.OK]
+    # Root may write everywhere: what anybody else would be told.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert Level.FAILED in {finding.level for finding in await disk.CHECK.look(here)}
