@@ -16,6 +16,7 @@ from dongled.agent.cli.files import read_file, write_file
 from dongled.agent.cli.token_attest import attest_command
 from dongled.agent.cli.token_doctor import bench_command, doctor_command
 from dongled.agent.cli.token_options import config_option, ledger_of, module_option, pin_source, token_options
+from dongled.agent.cli.token_prepare import prepare_command
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -51,6 +52,7 @@ command.add_command(doctor_command)
 command.add_command(bench_command)
 command.add_command(unlock.command, "unlock")
 command.add_command(attest_command)
+command.add_command(prepare_command)
 
 
 @command.command("list")
