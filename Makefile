@@ -16,9 +16,11 @@ soak: ## hold a meeting for hours and see that nothing grows (DURATION=900 for a
 	@.ci/setup test
 	@DURATION=$(or $(DURATION),7200) .venv/bin/pytest -m soak tests/soak $(ARGS)
 
-certificates: ## test certificates, revocation and time against openssl's authority and responder
+certificates: ## test certificates, revocation, time, authorisation and audit against openssl, cfssl and a public suite
 	@.ci/setup test
-	@.venv/bin/pytest tests/agent/policy tests/agent/enrolment tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py $(ARGS)
+	@.venv/bin/pytest tests/agent/policy tests/agent/enrolment tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py \
+		tests/agent/test_malformed.py tests/tokens/test_prepare.py tests/integration/test_revocation.py \
+		tests/integration/test_authorizer.py tests/integration/test_attestation.py $(ARGS)
 
 properties: ## run the tests that attack what docs/protocol.md promises, and print a table
 	@.ci/setup test
