@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 LIBRARY = "libpcsclite.so.1"
 # Where no pcscd is, it is looked for as often; seconds.
 LOOK_AGAIN = 0.5
-# A reader that was plugged in between two calls is seen as late; milliseconds.
-_AT_MOST = 1000
+# How often it is asked; seconds. pcscd could wake us, but says nothing when a card becomes held, and a wait
+# that times out just as an event comes can leave libpcsclite reading for ever.
+_ASK_EVERY = 0.2
 _STOP_WITHIN = 2.0
 
 # pcsclite.h
@@ -142,11 +143,9 @@ class Readers:
         while not self._stopping.is_set():
             names = [_LIST_CHANGES, *self._readers(context)]
             states = (_ReaderState * len(names))(*(_ReaderState(reader=name) for name in names))
-            self._wait(context, states, 0)
+            self._ask(context, states)
             tell(_cards(states[1:], service), _held(states[1:]))
-            for state in states:
-                state.current = state.event
-            self._wait(context, states, _AT_MOST)
+            self._stopping.wait(_ASK_EVERY)
 
     def _readers(self, context: ctypes.c_long) -> list[bytes]:
         # Room for all that pcscd serves: 16 readers with names of up to 128 bytes.
@@ -159,11 +158,9 @@ class Readers:
             raise _Failed(f"SCardListReaders: {code:#x}")
         return [name for name in names.raw[: size.value].split(b"\0") if name]
 
-    def _wait(self, context: ctypes.c_long, states: Any, milliseconds: int) -> None:
-        code = (
-            self._library.SCardGetStatusChange(context, ctypes.c_ulong(milliseconds), states, len(states))
-            & 0xFFFFFFFF
-        )
+    def _ask(self, context: ctypes.c_long, states: Any) -> None:
+        at_once = ctypes.c_ulong(0)
+        code = self._library.SCardGetStatusChange(context, at_once, states, len(states)) & 0xFFFFFFFF
         if code not in (_SUCCESS, _TIMEOUT, _CANCELLED):
             raise _Failed(f"SCardGetStatusChange: {code:#x}")
 
