@@ -190,8 +190,8 @@ async def test_every_terminal_holds_every_key(
         took = time.monotonic() - joined
         sent = [member.member.counters.sent.copy() for member in members]
         assert [member.errors for member in members] == [[]] * COUNT
-        # On a busy machine an answer is late, asked for again, and comes twice; and others' messages come before
-        # the announcement that they go by has been verified.
+        # On a busy machine an answer is late, asked for again, and comes twice; and others' messages come
+        # before the announcement that they go by has been verified.
         reasons = {reason for member in members for reason in member.member.counters.refused}
         assert reasons <= {"nonce-not-outstanding", "key-seq-old", "unknown-sender"}
         signs, derives = ([getattr(m.keys.operations, name) for m in members] for name in ("sign", "derive"))
