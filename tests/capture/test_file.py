@@ -49,8 +49,8 @@ def play(source: VideoFile, count: int) -> list[Picture]:
 
 def test_pictures_come_in_order_at_the_pace_of_their_timestamps(tmp_path: Path) -> None:
     source = VideoFile(make(tmp_path / "v.mkv"), 320, 180, 50, loop=False)
-    source.start()
     begin = time.monotonic()
+    source.start()
     pictures = play(source, 99)
     took = time.monotonic() - begin
     source.close()

@@ -152,7 +152,8 @@ async def test_opensc_sees_the_same_keys(token: SoftToken) -> None:
         key = report.keys[role]
         seen = usage_seen_by_opensc(listing, role.value, "Private Key Object; EC")
         assert seen["ID"] == key.cka_id.hex()
-        assert seen["Usage"] == usage
+        # Newer ones tell of signRecover too, which says nothing of an ECDSA key.
+        assert seen["Usage"].replace("signRecover, ", "").replace(", signRecover", "") == usage
         assert seen["Access"] == "sensitive, always sensitive, never extractable, local"
         attributes = key.attributes
         assert (attributes.local, attributes.sensitive, attributes.always_sensitive) == (True, True, True)
@@ -167,7 +168,7 @@ async def test_openssl_accepts_the_request(token: SoftToken, role: KeyRole, tmp_
     path = tmp_path / "request.pem"
     path.write_bytes(request.public_bytes(serialization.Encoding.PEM))
     done = openssl("req", "-in", str(path), "-verify", "-noout", "-text")
-    assert "verify OK" in done.stderr
+    assert "verify OK" in done.stdout + done.stderr
     report = await provision.show(token.module, token.uri, token.pin)
     assert provision.terminal_of(report.keys[KeyRole.IDENTITY]) in done.stdout
     assert ("Key Agreement" in done.stdout) == (role is KeyRole.DATA)

@@ -11,7 +11,8 @@ from dongled.tokens.pin import PinFile
 from support.tpm.swtpm import Tpm
 from tokens.bench import new_pin, write_pin
 
-MODULE = "/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1"
+# Debian 12 and 13 differ.
+(MODULE,) = map(str, Path("/usr/lib").glob("*-linux-gnu/**/libtpm2_pkcs11.so.1"))
 URI = "pkcs11:manufacturer=IBM;serial=0000000000000000;token=tpm"
 SIGN = 0x15D
 
