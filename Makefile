@@ -10,7 +10,7 @@ demo: ## hold an encrypted meeting on this machine, with an eavesdropper in it (
 
 test: ## run the whole test suite (ARGS="-k name" for a part of it)
 	@.ci/setup test
-	@.venv/bin/pytest $(ARGS)
+	@$(if $(ARGS),.venv/bin/pytest $(ARGS),.ci/test)
 
 soak: ## hold a meeting for hours and see that nothing grows (DURATION=900 for a quarter of one)
 	@.ci/setup test

@@ -36,8 +36,9 @@ def tls_files(folder: Path) -> None:
     """``ca.pem``, and ``server`` (for 127.0.0.1) and ``client`` by it, each as ``.pem`` and ``.key``."""
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     openssl(
-        folder, "req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2"
-    )
+        folder, "req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2",
+        "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+    )  # fmt: skip
     for who in ("server", "client"):
         openssl(
             folder, "req", "-x509", *new, "-keyout", f"{who}.key", "-out", f"{who}.pem", "-days", "2",
