@@ -12,6 +12,7 @@ from dongled.agent.errors import AgentError
 from dongled.agent.meetings import meeting as meeting_module
 from dongled.agent.meetings.journal import LOG_INTERVAL, Journal
 from dongled.agent.meetings.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, Meeting
+from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
 from dongled.media.errors import MediaError
 
@@ -72,6 +73,32 @@ async def test_each_try_is_a_new_session_and_pauses_grow_to_a_limit(monkeypatch:
     assert pauses == [min(BACKOFF_MOST, BACKOFF_FIRST * 2**n) for n in range(7)]
     assert len(set(names)) == 7
     assert (meeting.state, meeting.why) == ("waiting", "no [unauthorized]")
+
+
+async def test_an_sfu_that_is_away_for_days_is_still_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 2 to the power of so many tries is no float.
+    pauses, _, _ = await pauses_between(
+        monkeypatch, [(AgentError("sfu-unreachable", "no"), False, 0.0)] * 1100
+    )
+    assert pauses[-1] == BACKOFF_MOST
+
+
+async def test_a_session_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[None] = []
+
+    def open_session() -> ScriptedSession:
+        made.append(None)
+        raise CaptureError("camera-absent", "gone")
+
+    async def sleep(seconds: float) -> None:
+        if len(made) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    meeting = Meeting(SETTINGS, open_session, Journal("demo"))
+    with pytest.raises(asyncio.CancelledError):
+        await meeting.run()
+    assert (meeting.state, meeting.why, meeting.session) == ("waiting", "gone [camera-absent]", None)
 
 
 async def test_a_session_that_held_starts_the_backoff_afresh(monkeypatch: pytest.MonkeyPatch) -> None:

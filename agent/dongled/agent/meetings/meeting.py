@@ -56,24 +56,24 @@ class Meeting:
 
     async def run(self) -> None:
         """Returns only by cancellation. A refusal by the SFU is tried again, as a lost connection is."""
-        failures = 0
+        pause = BACKOFF_FIRST
         while True:
             if self._ready is not None:
                 await self._ready()
             self.state, self.started_monotonic, self.joined_at = "connecting", time.monotonic(), None
-            self.session = self._open_session()
             reason = ""
             try:
+                self.session = self._open_session()
                 self.why = await self.session.run(self._joined)
             except (AgentError, CaptureError, MediaError, TokenError) as error:
                 self.why, reason = f"{error} [{error.reason}]", error.reason
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
-                failures = 0
+                pause = BACKOFF_FIRST
             self.state, self.joined_at = "waiting", None
             text = f"left the room: {self.why}"
             self.journal.event(Event.MEETING_LEFT, text, reason=reason, why=self.why)
-            await asyncio.sleep(random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)))
-            failures += 1
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(BACKOFF_MOST, 2 * pause)
 
     def _joined(self) -> None:
         self.state, self.joined_at = "joined", boottime()
