@@ -138,7 +138,12 @@ class Streams:
         if outgoing is None:
             return
         await asyncio.to_thread(outgoing.stream.start)
-        feed_id = await room.publish(display, outgoing.publication)
+        try:
+            feed_id = await room.publish(display, outgoing.publication)
+        except BaseException:
+            # The room closes what it took and nothing else; each try would leave sockets behind.
+            await outgoing.publication.close()
+            raise
         if self.outgoing.get(stream_id) is outgoing:
             outgoing.feed_id = feed_id
         else:
@@ -278,11 +283,12 @@ class Streams:
             if incoming.feed_id == feed.id:
                 self._give_up(incoming, feed.id)
             raise
+        if self.incoming.get(key) is not incoming or incoming.feed_id != feed.id:
+            # The stream was forgotten meanwhile, or the feed withdrawn.
+            await room.unsubscribe(feed.id)
+            return
         incoming.subscribed, incoming.opened_at = True, boottime()
         incoming.came = incoming.stream.stats().frames_received
-        if self.incoming.get(key) is not incoming:
-            # It was forgotten meanwhile.
-            await self._disconnect(room, feed.id, incoming)
 
     async def _connect(self, room: JanusRoom, feed: Feed, incoming: Incoming) -> None:
         for tries_left in reversed(range(SUBSCRIBE_TRIES)):
@@ -290,14 +296,15 @@ class Streams:
             try:
                 await room.subscribe(feed, subscription)
                 return
-            except SfuError as error:
+            except BaseException as error:
                 await subscription.close()
-                if error.reason != "no-such-feed" or tries_left == 0:
+                not_yet = isinstance(error, SfuError) and error.reason == "no-such-feed"
+                if not not_yet or tries_left == 0:
                     raise
             await asyncio.sleep(SUBSCRIBE_PAUSE)
 
     async def unsubscribe(self, room: JanusRoom, feed_id: str) -> None:
-        for incoming in self.incoming.values():
+        for incoming in [each for each in self.incoming.values() if each.feed_id == feed_id]:
             if incoming.feed_id == feed_id:
                 incoming.feed_id = None
                 await self._disconnect(room, feed_id, incoming)
@@ -319,7 +326,7 @@ class Streams:
 
     async def close(self) -> None:
         """Stop encoders and decoders and close sinks; the peer connections are the room's to close."""
-        for outgoing in self.outgoing.values():
+        for outgoing in list(self.outgoing.values()):
             await asyncio.to_thread(outgoing.stream.stop)
-        for incoming in self.incoming.values():
+        for incoming in list(self.incoming.values()):
             await asyncio.to_thread(incoming.stream.close)
