@@ -1,9 +1,9 @@
-"""What the media of a session leave behind when the SFU refuses, breaks off, or changes its mind meanwhile."""
+"""What the media of a session leave behind when the SFU refuses, breaks off, or changes its mind."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -82,8 +82,8 @@ def prepare(streams: Streams) -> None:
     streams.prepare(mine, CONTEXT, encrypted=True, on_fault=lambda why: None)
 
 
-async def begun(room: Room, work: Any) -> asyncio.Task[Any]:
-    task = asyncio.ensure_future(work)
+async def begun(room: Room, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
     await asyncio.wait_for(room.asked.wait(), 10)
     room.asked.clear()
     return task
@@ -97,10 +97,11 @@ async def test_a_connection_that_the_room_did_not_take_is_closed(
     streams: Streams, refusal: Exception | None
 ) -> None:
     prepare(streams)
-    for work in (streams.publish, streams.subscribe):
+    for publishes in (True, False):
         room = Room(refusal)
-        arguments: Any = ("camera", "display") if work == streams.publish else (FEED, KEY)
-        task = await begun(room, work(cast(JanusRoom, room), *arguments))
+        its = cast(JanusRoom, room)
+        work = streams.publish(its, "camera", "") if publishes else streams.subscribe(its, FEED, KEY)
+        task = await begun(room, work)
         if refusal is None:
             task.cancel()
         room.go.set()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from dongled.agent.clock import boottime
@@ -116,7 +117,8 @@ class EncryptedSession:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
-        self._parted = False
+        self.parted = False
+        """Whether it has dropped its keys for good; the room may still have to be left."""
         for stream in mine:
             context = StreamContext(meeting, self.member.session, stream.id, stream.codec)
             streams.prepare(stream, context, encrypted=True, on_fault=self._end)
@@ -150,13 +152,13 @@ class EncryptedSession:
 
     async def _part(self) -> None:
         """Drop every key and tell the others; what is left is a mute connection to the room."""
-        if self._parted:
-            return
-        self._parted = True
+        self.parted = True
         self.streams.drop_keys()
-        await self._say_goodbye()
-        await self._tasks.cancel()
-        await self.streams.close()
+        try:
+            await self._say_goodbye()
+        finally:
+            await self._tasks.cancel()
+            await self.streams.close()
 
     async def _stay_mute(self, stay: Callable[[], Awaitable[None]]) -> None:
         self._peers.clear()
@@ -177,9 +179,7 @@ class EncryptedSession:
 
     def judge_again(self) -> None:
         """The policy has learned something about somebody."""
-        if not self._parted:
-            self.member.rejudge(boottime())
-            self._pump()
+        self._pump(partial(self.member.rejudge, boottime()))
 
     def expel(self, peer: Peer, reason: str) -> None:
         """As a moderator. Raises AgentError."""
@@ -230,7 +230,7 @@ class EncryptedSession:
         """Subscribe to a feed once a verified peer announced the stream that it claims to carry."""
         claim = parse_encrypted(feed.display)
         peer = self._peers.get(claim.session) if claim else None
-        if claim is None or peer is None:
+        if claim is None or peer is None or self.parted:
             return
         private = self.private.feed(peer.session, claim.stream)
         if private is not None:
@@ -245,11 +245,23 @@ class EncryptedSession:
             detail = f"{peer.subject} announced {stream.codec}, encrypted"
             self._journal.refusal(reason, detail, feed.id, boottime())
             return
-        key = (peer.session, stream.id)
+        if self._ready(peer, stream):
+            key = (peer.session, stream.id)
+            self.streams.claimed(feed, key)
+            self._tasks.spawn(self._subscribe(feed, key))
+
+    def _ready(self, peer: Peer, stream: Stream, key: OpenWith | None = None) -> bool:
+        """Be ready for a peer's stream, with a key if there is one; whoever is refused costs only itself."""
+        context = StreamContext(self._meeting, peer.session, stream.id, stream.codec)
         name = self.private.name(peer.session, stream.id)
-        self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True, name=name)
-        self.streams.claimed(feed, key)
-        self._tasks.spawn(self._subscribe(feed, key))
+        try:
+            self.streams.open(context, peer.terminal, encrypted=True, name=name)
+            if key is not None:
+                self.streams.open_with(key)
+        except MediaError as error:
+            self._journal.refusal(error.reason, str(error), peer.described, boottime())
+            return False
+        return True
 
     async def _subscribe(self, feed: Feed, key: StreamKey) -> None:
         try:
@@ -265,9 +277,6 @@ class EncryptedSession:
                 await self.streams.drop_feed(self.room, key)
                 self._tasks.spawn(self._subscribe(feed, key))
 
-    def _context(self, peer: Peer, stream: Stream) -> StreamContext:
-        return StreamContext(self._meeting, peer.session, stream.id, stream.codec)
-
     # --- RoomListener: what the SFU says --------------------------------------------------------------
 
     def feed_published(self, feed: Feed) -> None:
@@ -276,16 +285,16 @@ class EncryptedSession:
 
     def feed_gone(self, feed_id: str) -> None:
         self._feeds.pop(feed_id, None)
+        if self.parted:
+            return
         self.streams.withdrawn(feed_id)
         self._tasks.spawn(self.streams.unsubscribe(self.room, feed_id))
 
     def bus_message(self, source: str, message: bytes) -> None:
-        self.member.receive(source, message, boottime())
-        self._pump()
+        self._pump(partial(self.member.receive, source, message, boottime()))
 
     def bus_member_left(self, source: str) -> None:
-        self.member.source_left(source, boottime())
-        self._pump()
+        self._pump(partial(self.member.source_left, source, boottime()))
 
     def bus_refused(self, source: str, reason: str) -> None:
         self._journal.refusal(reason, "on the bus", source, boottime())
@@ -295,9 +304,18 @@ class EncryptedSession:
 
     # --- what the machine wants -----------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        for effect in self.member.take_effects():
-            self._carry_out(effect)
+    def _pump(self, step: Callable[[], None] = lambda: None) -> None:
+        """Have the machine take a step, and carry out what it wants then.
+
+        What a defect leaves undone may have been to stop sealing: it costs the session, and its keys at once.
+        """
+        try:
+            step()
+            for effect in self.member.take_effects():
+                self._carry_out(effect)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self.streams.drop_keys()
+            self._task_failed(error)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -310,8 +328,7 @@ class EncryptedSession:
             self.member.stream_position(stream, kid, ctr)
         for (session, stream), (kid, ctr) in self.streams.opened_positions():
             self.member.opened_position(session, stream, kid, ctr)
-        self.member.tick(boottime())
-        self._pump()
+        self._pump(partial(self.member.tick, boottime()))
 
     def _carry_out(self, effect: Effect) -> None:
         self._note(effect)
@@ -325,10 +342,7 @@ class EncryptedSession:
             case StopSealing(stream_id):
                 self.streams.stop_sealing(stream_id)
             case OpenWith(session, stream):
-                peer = self._peers[session]
-                name = self.private.name(session, stream.id)
-                self.streams.open(self._context(peer, stream), peer.terminal, encrypted=True, name=name)
-                self.streams.open_with(effect)
+                self._ready(self._peers[session], stream, effect)
             case StopOpening(session, stream, below):
                 self.streams.stop_opening((session, stream), below)
             case PeerJoined(peer) | PeerChanged(peer):

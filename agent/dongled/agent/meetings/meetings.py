@@ -22,10 +22,11 @@ class Meetings:
         self._meetings = tuple(meetings)
 
     def encrypted(self) -> Iterator[tuple[Meeting, EncryptedSession]]:
-        """The encrypted meetings that have a session, with it."""
+        """The encrypted meetings that have a session, with it; not one that is over, or mute."""
         for meeting in self._meetings:
-            if isinstance(meeting.session, EncryptedSession):
-                yield meeting, meeting.session
+            session = meeting.session
+            if isinstance(session, EncryptedSession) and not session.parted:
+                yield meeting, session
 
     def judge_again(self) -> None:
         """The policy has learned something about somebody."""

@@ -197,7 +197,7 @@ class Streams:
     ) -> None:
         """Make ready for a peer's stream, before its keys or its feed, whichever comes first.
 
-        ``name``: what it is called for people, where that is not its id.
+        ``name``: what it is called for people, where that is not its id. Raises MediaError, of its sinks.
         """
         key, name = (context.session, context.stream), name or context.stream
         if key not in self.incoming:
@@ -220,6 +220,7 @@ class Streams:
         return fault
 
     def open_with(self, effect: OpenWith) -> None:
+        """Raises MediaError for a key that contradicts an earlier one."""
         incoming = self.incoming[effect.session, effect.stream.id]
         if not incoming.keyed:
             incoming.keyed, incoming.came = True, incoming.stream.stats().frames_received
