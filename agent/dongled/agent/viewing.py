@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from dongled.agent.meetings.streams import Sinks
 from dongled.media.api import EncodedSink, PictureSink
 from dongled.media.sinks import LiveSink, MkvSink, NullSink, PngSink
 from dongled.media.sinks.lasting import free_name
+from dongled.media.sinks.live import refuse_terminal
+from dongled.media.sinks.mkv import refuse_existing
 
 SNAPSHOT_EVERY = 1.0
 
@@ -26,11 +29,15 @@ class ViewSinks:
         stream: str | None,
     ) -> None:
         """``output`` is a file or ``-``. Raises MediaError, AgentError."""
+        if record is not None:
+            refuse_existing(record)
         self._record = record
         self._snapshot = snapshot
         self._terminal = terminal
         self._stream = stream
         self._output = None if output is None else _descriptor(output)
+        if self._output is not None:
+            refuse_terminal(self._output)
         self._taken: tuple[str, str] | None = None
 
     def wants(self, terminal: str, stream: str) -> bool:
@@ -55,7 +62,8 @@ def _descriptor(output: str) -> int:
     if output == "-":
         return sys.stdout.fileno()
     try:
-        return open(output, "wb", buffering=0).fileno()
+        # For as long as the process lives; what is shown there is for its owner alone.
+        return os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise AgentError(
             "output-failed", f"cannot write {output}: {error.strerror}", "check the path"

@@ -16,6 +16,16 @@ QUEUE = 90
 _PATIENCE_MS = 200
 
 
+def refuse_terminal(descriptor: int) -> None:
+    """Raises MediaError, ``output-is-terminal``."""
+    if os.isatty(descriptor):
+        raise MediaError(
+            "output-is-terminal",
+            "video is not written to a terminal",
+            "pipe it into a player: dongled view --output - | mpv -",
+        )
+
+
 class LiveSink:
     """Feeds a file descriptor from a thread of its own, so that a reader that pauses holds up nobody else.
 
@@ -24,12 +34,7 @@ class LiveSink:
 
     def __init__(self, descriptor: int) -> None:
         """Raises MediaError, ``output-is-terminal``."""
-        if os.isatty(descriptor):
-            raise MediaError(
-                "output-is-terminal",
-                "video is not written to a terminal",
-                "pipe it into a player: dongled view --output - | mpv -",
-            )
+        refuse_terminal(descriptor)
         self._queue: queue.Queue[tuple[bytes, float, bool] | None] = queue.Queue(QUEUE)
         self._awaits_keyframe = False
         self._pipe = _Pipe(descriptor)

@@ -9,6 +9,18 @@ from dongled.media.errors import MediaError
 from dongled.media.sinks.matroska import MatroskaWriter
 
 
+def refuse_existing(path: Path) -> None:
+    """Before there is anything to record. Raises MediaError, ``output-exists``."""
+    if os.path.lexists(path):
+        raise _exists(path)
+
+
+def _exists(path: Path) -> MediaError:
+    return MediaError(
+        "output-exists", f"{path} exists already", "name another file: no recording is overwritten"
+    )
+
+
 class MkvSink:
     """Writes a new file, readable by its owner alone. Cut off anywhere, it plays up to the last second."""
 
@@ -17,9 +29,7 @@ class MkvSink:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError as error:
-            raise MediaError(
-                "output-exists", f"{path} exists already", "name another file: no recording is overwritten"
-            ) from error
+            raise _exists(path) from error
         except OSError as error:
             raise MediaError("output-failed", f"cannot write {path}: {error.strerror}") from error
         self._file = os.fdopen(descriptor, "wb")
