@@ -8,13 +8,15 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from dongled.agent.clock import boottime
 from dongled.agent.meetings.feeds import parse_plain, plain_display
 from dongled.agent.meetings.journal import Journal
 from dongled.agent.meetings.streams import OutboundSettings, Streams
-from dongled.agent.sfu.api import Feed
+from dongled.agent.sfu.api import Feed, SfuError
 from dongled.agent.sfu.janus.room import JanusRoom, JanusSettings
 from dongled.agent.tasks import OwnedTasks
 from dongled.media.api import StreamContext
+from dongled.media.errors import MediaError
 from dongled.media.webrtc import BusLink, IceSettings
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class PlainSession:
         self._journal = journal
         self._session = secrets.token_bytes(16)
         self.room = JanusRoom(room, self, lambda: BusLink(ice))
+        self._feeds: set[str] = set()
         self._tasks = OwnedTasks(self._task_failed)
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for stream in mine:
@@ -62,6 +65,8 @@ class PlainSession:
                 self._tasks.spawn(self.streams.publish(self.room, stream_id, display))
             return await self._ended
         finally:
+            # What the SFU tells from here on begins nothing.
+            self._end("left")
             await self._tasks.cancel()
             await self.streams.close()
             await self.room.leave()
@@ -78,16 +83,30 @@ class PlainSession:
 
     def feed_published(self, feed: Feed) -> None:
         claim = parse_plain(feed.display)
-        if claim is None or feed.encrypted or not self._want(claim.name):
+        if claim is None or feed.encrypted or not self._want(claim.name) or self._ended.done():
             return
-        # A feed has no session of its own here: its name in the room tells it from the others.
-        session = hashlib.sha256(feed.id.encode()).digest()[:16]
-        context = StreamContext(self._meeting, session, claim.stream, feed.codec)
-        self.streams.open(context, claim.name, encrypted=False)
-        self._tasks.spawn(self.streams.subscribe(self.room, feed, (session, claim.stream)))
+        self._feeds.add(feed.id)
+        context = StreamContext(self._meeting, _session_of(feed.id), claim.stream, feed.codec)
+        self._tasks.spawn(self._subscribe(feed, context, claim.name))
+
+    async def _subscribe(self, feed: Feed, context: StreamContext, name: str) -> None:
+        try:
+            self.streams.open(context, name, encrypted=False)
+            await self.streams.subscribe(self.room, feed, (context.session, context.stream))
+        except (SfuError, MediaError) as error:
+            # Whoever published it broke it: that must not cost the streams of the others.
+            self._journal.refusal(error.reason, str(error), feed.id, boottime())
 
     def feed_gone(self, feed_id: str) -> None:
-        self._tasks.spawn(self.streams.unsubscribe(self.room, feed_id))
+        self._feeds.discard(feed_id)
+        if not self._ended.done():
+            self._tasks.spawn(self._let_go(feed_id))
+
+    async def _let_go(self, feed_id: str) -> None:
+        await self.streams.unsubscribe(self.room, feed_id)
+        # Where only our way to it broke, it is published again at once, and its recording goes on.
+        if feed_id not in self._feeds:
+            await self.streams.forget(self.room, _session_of(feed_id))
 
     def bus_message(self, source: str, message: bytes) -> None:
         self.bus_refused(source, "bus-in-plain-meeting")
@@ -96,7 +115,12 @@ class PlainSession:
         pass
 
     def bus_refused(self, source: str, reason: str) -> None:
-        self._journal.refusal(reason, "on the bus", source, asyncio.get_running_loop().time())
+        self._journal.refusal(reason, "on the bus", source, boottime())
 
     def connection_lost(self, reason: str) -> None:
         self._end(reason)
+
+
+def _session_of(feed_id: str) -> bytes:
+    """A feed has no session of its own here: its name in the room tells it from the others."""
+    return hashlib.sha256(feed_id.encode()).digest()[:16]
