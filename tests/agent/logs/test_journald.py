@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import io
 import logging
@@ -10,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +160,35 @@ def test_what_the_journal_does_not_take_is_on_standard_error(
     # sd-daemon(3): the level in front of the line.
     assert text.startswith("<3>dongled.test: CN=x")
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_journal_that_hangs_or_is_gone_holds_nobody_up(
+    journal: Journal, log: logging.Logger, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    # Standard error is a stream to the same journal.
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"x" * 1000)
+    ours.setblocking(True)
+    if gone:
+        theirs.close()
+    kept = os.dup(2)
+    with ours, theirs, open(2, "w", buffering=1, closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        os.dup2(ours.fileno(), 2)
+        journal.close()
+        try:
+            writing = threading.Thread(target=log.error, args=("x",), daemon=True)
+            writing.start()
+            writing.join(20)
+            assert not writing.is_alive()
+        finally:
+            theirs.close()  # whoever is stuck gets away
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def test_only_a_standard_error_that_is_the_journal_counts(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import logging
 import os
 import re
+import select
 import socket
 import struct
 import sys
@@ -18,6 +20,8 @@ SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "dongled"
 # A large message is not worth losing the small ones for.
 MOST = 1 << 18  # characters
+# What a stream takes at once that polls as writable.
+MOST_ASIDE = 1 << 13  # characters
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 # syslog(3)
@@ -48,7 +52,8 @@ def encode(fields: Mapping[str, str]) -> bytes:
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record as one entry. What the journal does not take goes to standard error.
+    """Sends each record as one entry. What the journal does not take goes to standard error,
+    as far as that takes it without waiting.
 
     A record's ``journal`` (``logs.events.about``) adds its fields.
     """
@@ -63,7 +68,7 @@ class JournalHandler(logging.Handler):
         try:
             self._send(encode(self._fields(record)))
         except OSError:
-            print(f"<{_priority(record)}>{self.format(record)}", file=sys.stderr)  # noqa: T201 - sd-daemon(3)
+            _aside(f"<{_priority(record)}>{self.format(record)}"[:MOST_ASIDE])
         except Exception:  # noqa: BLE001 - as every handler of the standard library does
             self.handleError(record)
 
@@ -105,6 +110,13 @@ class JournalHandler(logging.Handler):
             self._socket.sendmsg([], passed, 0, self._path)
         finally:
             os.close(file)
+
+
+def _aside(text: str) -> None:
+    """On standard error (sd-daemon(3)), or nowhere: it may be a stream to a journal that hangs or is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            print(text, file=sys.stderr)  # noqa: T201
 
 
 def _priority(record: logging.LogRecord) -> int:
