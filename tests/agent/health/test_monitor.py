@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -100,10 +102,23 @@ def test_each_file_system_counts_once(tmp_path: Path) -> None:
     assert 0 < found[0].free <= found[0].size
 
 
+def test_a_disk_that_cannot_be_looked_at_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, stat = tmp_path / "dead", Path.stat
+
+    def failing(path: Path, **more: bool) -> os.stat_result:
+        if path == dead:
+            raise OSError(errno.EIO, "Input/output error")
+        return stat(path, **more)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    assert [disk.path for disk in look_at([dead, tmp_path])] == [str(tmp_path)]
+
+
 def test_where_is_written_to_is_taken_from_the_settings() -> None:
     settings = Settings.model_validate(
         {
             "state": {"directory": "/state"},
+            "audit": {"directory": "/audit"},
             "meeting": [
                 {
                     "name": "m",
@@ -119,4 +134,7 @@ def test_where_is_written_to_is_taken_from_the_settings() -> None:
             ],
         }
     )
-    assert [str(each) for each in directories(settings)] == ["/state", "/pictures", "/films", "/more"]
+    expected = ["/state", "/audit", "/pictures", "/films", "/more"]
+    assert [str(each) for each in directories(settings)] == expected
+    silent = settings.model_copy(update={"audit": settings.audit.model_copy(update={"enabled": False})})
+    assert [str(each) for each in directories(silent)] == ["/state", *expected[2:]]

@@ -62,6 +62,7 @@ async def test_prometheus_gets_its_figures(path: Path) -> None:
         (GOOD.replace("Host: 127.0.0.1:9469\r\n", ""), b"421"),
         (GOOD.replace("Accept: text/plain", "host: evil.example.com"), b"421"),
         ("\r\n\r\n", b"421"),
+        (GOOD.replace("/metrics", "http://[/metrics"), b"404"),
     ],
 )
 async def test_anything_else_is_refused(path: Path, head: str, status: bytes) -> None:

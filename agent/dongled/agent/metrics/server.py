@@ -103,7 +103,7 @@ class MetricsServer:
             return "421 Misdirected Request", b"ask by a loopback address\n"
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", b"only GET\n"
-        if urlsplit(target).path != "/metrics":
+        if target.partition("?")[0] != "/metrics":
             return "404 Not Found", b"try /metrics\n"
         return "200 OK", self._render()
 
