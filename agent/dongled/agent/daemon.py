@@ -72,6 +72,12 @@ def _background_failed(error: BaseException) -> None:
     log.error("%s", error, exc_info=error)
 
 
+def _reload_failed(error: BaseException) -> None:
+    # That the configuration is refused has been told; anything else is a defect.
+    if not isinstance(error, AgentError):
+        log.error("the configuration was not read again: %s", error, exc_info=error)
+
+
 class Daemon:
     """``viewing`` None: publish, subscribe and sink as the settings say."""
 
@@ -90,8 +96,9 @@ class Daemon:
         self._bans: dict[str, Bans] = {}
         self._group = asyncio.TaskGroup()
         self._notifier = Notifier()
+        self._up = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._reloads = OwnedTasks(lambda error: log.debug("told already: %s", error))
+        self._reloads = OwnedTasks(_reload_failed)
         self._reload_refused = ""
         self._restart: tuple[str, ...] = ()
         self._instance = instance or ""
@@ -129,10 +136,11 @@ class Daemon:
             log.info("ready: dongled %s", version("dongled"), extra=about(Event.READY))
             async with self._group as group:
                 running = [group.create_task(Vitality(self._notifier, self._meetings).run())]
-                running.append(group.create_task(self._health.run()))
+                running.append(group.create_task(keep_going("looking after health", self._health.run)))
                 if custody is not None:
                     running.append(group.create_task(custody.run()))
                 self._start_meetings()
+                self._up.set()
                 await self._player_left.wait()
                 for task in [*running, *self._running.values()]:
                     task.cancel()
@@ -160,6 +168,8 @@ class Daemon:
             if not opened:
                 opened.append(IdentityClaim(keys.identity.point))
                 stack.callback(opened[0].release)
+            # At each opening until it has succeeded: what is missing now may be there then.
+            if self._renewal is None:
                 enroller = wiring.open_enroller(self._settings, keys, where, ledger, trust.clock)
                 if enroller is not None:
                     self._renewal = Renewal(enroller, trust.clock, self._renewed)
@@ -271,6 +281,8 @@ class Daemon:
         return await asyncio.shield(self._reloads.spawn(self._reload_alone()))
 
     async def _reload_alone(self) -> ReloadStatus:
+        # Before that there is nothing to change, and READY is not to be told.
+        await self._up.wait()
         async with self._reloading:
             self._notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
             try:
