@@ -100,6 +100,23 @@ def test_each_refusal(issued: x509.Certificate, reason: str) -> None:
     assert refused(issued, want) == reason
 
 
+def odd(certificate: x509.Certificate) -> x509.Certificate:
+    """Its key on prime239v3, which cryptography does not know: what it says of that is no ValueError."""
+    prime256v1, prime239v3 = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030106")
+    return x509.load_der_x509_certificate(der(certificate).replace(prime256v1, prime239v3))
+
+
+def test_what_cryptography_cannot_read_is_refused_and_no_defect() -> None:
+    assert refused(odd(ROOT.leaf(KEY))) == "est-other-key"
+    x400 = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes.fromhex("3004a3023000"))
+    named = ROOT.leaf(KEY, without=[x509.SubjectAlternativeName], extra=[(x400, False)])
+    assert refused(named) == "est-other-terminal"
+    # Of the platform's authorities, one that has nothing to do with it: a post-quantum one of the same name.
+    lower = ROOT.intermediate("lower")
+    brought = [odd(lower.certificate), lower.certificate]
+    assert accept(lower.leaf(KEY), brought, wanted(), VERIFIER)[1] == der(lower.certificate)
+
+
 def test_no_role_is_needed_for_data_and_no_identity_passes_for_it() -> None:
     assert refused(ROOT.leaf(KEY), wanted(Kind.DATA)) == "wrong-usage"
 

@@ -194,6 +194,12 @@ def _edited(old: str, new: str) -> list[bytes]:
     return [_signed(SIGNED.replace(bytes.fromhex(old), bytes.fromhex(new)))]
 
 
+def _named(names: str) -> list[bytes]:
+    """With this subjectAltName, hexadecimal DER."""
+    san = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes.fromhex(names))
+    return chain(ROOT.leaf(without=[x509.SubjectAlternativeName], extra=[(san, False)]))
+
+
 RSA_ROOT = Authority.root("rsa", rsa.generate_private_key(65537, 2048))
 WEAK_RSA_ROOT = Authority.root("weak rsa", rsa.generate_private_key(65537, 1024))
 OLD_ROOT = Authority.root("old", begin=NOW - 2 * DAY, end=NOW - DAY)
@@ -218,6 +224,9 @@ BAD = [
     Bad("version 2", "certificate-garbage", lambda: _edited("a003020102", "a003020101")),
     # authorityKeyIdentifier becomes a second subjectAltName.
     Bad("an extension twice", "certificate-garbage", lambda: _edited("0603551d23", "0603551d11")),
+    # Kinds of names that cryptography has no class for: what it says of them is no ValueError.
+    Bad("an X.400 address", "certificate-garbage", lambda: _named("3004a3023000")),
+    Bad("an EDI party", "certificate-garbage", lambda: _named("3006a504a1020c00")),
     # prime256v1 becomes prime239v3.
     Bad("an unknown curve", "weak-key", lambda: _edited("2a8648ce3d030107", "2a8648ce3d030106")),
     Bad("cut short", "certificate-garbage", lambda: [der(ROOT.leaf())[:-1]]),

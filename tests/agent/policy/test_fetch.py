@@ -74,6 +74,7 @@ async def test_nobody_to_ask() -> None:
         (ok(b"<html>login</html>"), "ocsp-garbage"),
         (ok(b"", status="500 Oops"), "revocation-unreachable"),
         (ok(b"", "Location: file:///etc/passwd", status="302 Found"), "revocation-unreachable"),
+        (ok(b"", status="304 Not Modified"), "revocation-unreachable"),
         (b"SMTP\r\n\r\n", "revocation-unreachable"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n" + b"x" * 60000,

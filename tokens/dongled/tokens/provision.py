@@ -303,7 +303,7 @@ def check_usage(role: KeyRole, certificate: x509.Certificate) -> None:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         return
-    except ValueError:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise TokenError("certificate-malformed", "the certificate's extensions cannot be read") from None
     needed = {
         KeyRole.IDENTITY: ("digitalSignature", usage.digital_signature),

@@ -154,7 +154,7 @@ def issue_data(
         identity.verify_directly_issued_by(root)
         names = identity.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         terminal = terminal_of(names)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+    except (*MALFORMED, InvalidSignature, x509.ExtensionNotFound) as error:
         raise CaError(
             "bad-identity", "the identity certificate is not this authority's", "issue the identity first"
         ) from error
@@ -176,7 +176,7 @@ def require_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> 
     """Raises CaError ``not-issued`` where this authority did not issue it."""
     try:
         certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (*MALFORMED, InvalidSignature) as error:
         raise CaError(
             "not-issued",
             f"{certificate.subject.rfc4514_string()[:256]!r} is not a certificate of this authority",

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dongled.agent.enrolment.est import EnrolmentError
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.certificates import CertificateVerifier, VerifiedCertificate
-from dongled.agent.policy.profile import MAX_PATH, Kind, ProfileViolation, terminal_of
+from dongled.agent.policy.profile import MALFORMED, MAX_PATH, Kind, terminal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _path(
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True
 
@@ -128,7 +128,7 @@ def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _point(certificate: x509.Certificate) -> bytes:
     try:
         key = certificate.public_key()
-    except ValueError:
+    except MALFORMED:
         return b""
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return b""
@@ -139,5 +139,5 @@ def _terminal(certificate: x509.Certificate) -> str:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return terminal_of(names)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, ProfileViolation):
+    except (*MALFORMED, x509.ExtensionNotFound):
         return ""

@@ -21,7 +21,7 @@ from dongled.agent.enrolment.est import EnrolmentError, Pending
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
-from dongled.agent.policy.profile import Kind, ProfileViolation, terminal_of
+from dongled.agent.policy.profile import MALFORMED, Kind, terminal_of
 from dongled.tokens import provision
 from dongled.tokens.api import KeyRole, TokenKeys
 from dongled.tokens.errors import TokenError
@@ -116,7 +116,7 @@ class Enroller:
         try:
             names = identity.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             return terminal_of(names)
-        except (ValueError, x509.ExtensionNotFound, ProfileViolation):
+        except (*MALFORMED, x509.ExtensionNotFound):
             raise EnrolmentError(
                 "own-certificate",
                 "the identity certificate in use does not name a terminal",

@@ -81,7 +81,7 @@ def seconds_of(retry_after: str | None, now: datetime) -> float:
         return min(float(text), MAX_WAIT)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         # RFC 7030, 4.2.3: there must be one.
         raise _garbage("a request to wait, without how long") from None
     wait = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()

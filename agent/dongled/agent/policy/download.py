@@ -42,7 +42,11 @@ class Downloader:
 
     async def post(self, url: str, body: bytes, content_type: str, limit: int) -> bytes:
         """At most ``limit`` bytes in answer to ``body``."""
-        data, _ = await self._ask("POST", url, {"Content-Type": content_type}, body, limit)
+        try:
+            data, _ = await self._ask("POST", url, {"Content-Type": content_type}, body, limit)
+        except Unchanged:
+            # Nobody asked whether something had changed (RFC 9110, 15.4.5).
+            raise _unreachable(url, "HTTP status 304") from None
         return data
 
     async def get(self, url: str, tag: str | None, limit: int) -> tuple[bytes, str | None]:

@@ -63,7 +63,14 @@ MAX_SUBJECT = 256  # characters of RFC 4514
 
 
 # What cryptography raises where a certificate, request or list is none, at once or when a part is first read.
-MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class ProfileViolation(ValueError):
