@@ -154,7 +154,7 @@ class Daemon:
             if isinstance(trust.authorizer, Operator):
                 trust.authorizer.on_said(partial(trail.decided, trust.audit))
         background = OwnedTasks(_background_failed)
-        background.spawn(keep_going("asking about revocations", trust.run))
+        background.spawn(trust.run())
         stack.push_async_callback(background.cancel)
         if trust.audit is not None:
             stack.callback(trust.audit.record, "stopped")

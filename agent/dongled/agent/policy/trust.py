@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dongled.agent.audit.log import AuditLog
@@ -12,6 +12,7 @@ from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import RevocationFetcher
 from dongled.agent.policy.floor import FloorFile, keep_floor
 from dongled.agent.policy.verifier import CertificatePolicy
+from dongled.agent.tasks import keep_going
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,16 @@ class Trust:
             self.audit.on_learned(learned)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A defect in one part stops none of the others: approvals have to end in time."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "keeping the floor of time": lambda: keep_floor(self.clock, self.floor)
+        }
+        if self.fetcher is not None:
+            parts["asking about revocations"] = self.fetcher.run
+        if self.authorizer is not None:
+            parts["asking who may watch"] = self.authorizer.run
+        if self.audit is not None:
+            parts["writing the audit log"] = self.audit.run
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep_floor(self.clock, self.floor))
-            if self.fetcher is not None:
-                group.create_task(self.fetcher.run())
-            if self.authorizer is not None:
-                group.create_task(self.authorizer.run())
-            if self.audit is not None:
-                group.create_task(self.audit.run())
+            for what, run in parts.items():
+                group.create_task(keep_going(what, run))
