@@ -163,6 +163,27 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path, monkeypatch: pytest.M
     assert b"two" not in b"".join(lines_of(tmp_path))
 
 
+def test_a_disk_with_room_for_the_record_and_none_for_the_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not written altogether is written again, and stands there once."""
+    log = AuditFile(tmp_path, most=1 << 20, keep=4)
+    log.append({"time": "t", "event": "started"})
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        for _ in range(2):
+            with pytest.raises(AgentError) as refused:
+                log.append({"time": "t", "event": "granted"})
+            assert refused.value.reason == "audit-unwritable"
+    log.append({"time": "t", "event": "granted"})
+    log.close()
+    assert verify_directory(tmp_path).head.number == 2
+
+
 def test_a_disk_that_is_full_in_earnest() -> None:
     """/dev/full says ENOSPC to every write (full(4))."""
     with (

@@ -63,14 +63,14 @@ class AuditFile:
                 if written < len(line):
                     raise OSError(28, "no space left on the device")
                 os.fsync(descriptor)
+                self._keep_head(head)
             except OSError:
-                # Half a record would tear the chain: as if it had never been begun.
+                # Half a record would tear the chain, a whole one would come twice: as if never begun.
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
         self.head = head
-        self._keep_head()
 
     def _current(self, size: int, number: int) -> Path:
         files = segments(self._directory)
@@ -80,13 +80,19 @@ class AuditFile:
             old.unlink()
         return self._directory / segment_name(number)
 
-    def _keep_head(self) -> None:
+    def _keep_head(self, head: Head) -> None:
         new = self._directory / f"{HEAD}.new"
         with new.open("w") as file:
-            json.dump({"n": self.head.number, "sha256": self.head.sha256}, file)
+            json.dump({"n": head.number, "sha256": head.sha256}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._directory / HEAD)
+        # Its name, and that of a file that was begun with this record.
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def _resume(self) -> tuple[Head, list[dict[str, Any]]]:
         """Where the log ends, and what is to be said of how it was found."""
