@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def told(of: Running, *command: str) -> str:
     return run(*command, "--socket", str(of.folder / "control.sock"))
 
 
+def time_of(running: Running) -> tuple[bool, str]:
+    time = running.status().time
+    assert time is not None
+    return time.trusted, time.reason
+
+
 def blind(camera: Running, viewer: Running, since: float) -> None:
     camera.until(lambda meeting: sending(meeting).generation is None)
     seen = opened(viewer.status().meetings[0])
@@ -47,8 +54,12 @@ def blind(camera: Running, viewer: Running, since: float) -> None:
 
 
 def test_the_operator_lets_in_and_puts_out(company: Company, launch: Launch) -> None:
-    camera = launch("camera", changes=decided_by(company, 'kind = "operator"'))
+    by_operator = {'time-source = "system"': 'time-source = "operator"'}
+    camera = launch("camera", changes={**decided_by(company, 'kind = "operator"'), **by_operator})
     camera.until(lambda meeting: meeting.state == "joined")
+    assert time_of(camera) == (False, "time-untrusted")
+    assert "the time is believed" in told(camera, "confirm-time", datetime.now(UTC).isoformat())
+    assert time_of(camera) == (True, "")
     assert told(camera, "requests") == "nobody asks\n"
     viewer = launch("viewer")
     camera.until(lambda meeting: meeting.refused.get("operator-pending"))
@@ -85,7 +96,8 @@ def test_the_operator_lets_in_and_puts_out(company: Company, launch: Launch) -> 
     assert [event for event in told_of if event != "held"] == [
         "approved", "granted", "withdrawn", "approved", "granted", "denied", "withdrawn",
     ]  # fmt: skip
-    assert (records[0]["event"], records[-1]["event"]) == ("started", "stopped")
+    assert [record["event"] for record in records][:2] == ["started", "time-confirmed"]
+    assert (records[1]["clock"], records[-1]["event"]) == ("trusted", "stopped")
     by = {record["by"] for record in records if record["event"] in ("approved", "denied")}
     assert len(by) == 1
     assert any(f"approved by {by.copy().pop()}" in record.get("why", "") for record in records)

@@ -42,6 +42,11 @@ class ControlledDouble:
         who = ("abcd", "demo", terminal, "viewer", ["viewer"], "hardware", "ab" * 32)
         return RequestStatus(*who, ["camera"], [], state, by, 61.0, left)
 
+    def confirm_time(self, time: str) -> str:
+        if time == "noon":
+            raise AgentError("time-format", "'noon' is no time.", "Write it with its zone.")
+        return time
+
     async def reload(self) -> ReloadStatus:
         return ReloadStatus(["demo"], [], [], ["token.uri"])
 

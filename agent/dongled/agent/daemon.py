@@ -36,6 +36,7 @@ from dongled.agent.meetings.streams import Sinks, Streams
 from dongled.agent.metrics.server import MetricsServer
 from dongled.agent.notify import Notifier
 from dongled.agent.policy.authorizer.operator import Operator
+from dongled.agent.policy.clock import TimeSource, told_time
 from dongled.agent.policy.trust import Trust
 from dongled.agent.protocol.api import Effect, Peer, Stream
 from dongled.agent.protocol.bans import Bans
@@ -229,6 +230,21 @@ class Daemon:
         """Refuse a request; what was refused. Raises AgentError."""
         operator = self._operator()
         return report.requests_status(operator, operator.deny(name, seconds, caller()))
+
+    def confirm_time(self, text: str) -> str:
+        """Take somebody's word that it is this time; what is believed now. Raises AgentError."""
+        if self._trust is None or self._trust.clock.source is not TimeSource.OPERATOR:
+            raise AgentError(
+                "time-not-asked", "Nobody is asked for the time here.", 'Set trust.time-source = "operator".'
+            )
+        clock = self._trust.clock
+        clock.confirm(told_time(text))
+        now = clock.now().isoformat(timespec="seconds")
+        log.info("%s vouches for the time: %s", caller(), now)
+        if self._trust.audit is not None:
+            self._trust.audit.record("time-confirmed", by=caller(), said=text)
+        self._meetings.judge_again()
+        return now
 
     def _operator(self) -> Operator:
         if self._trust is None or not isinstance(self._trust.authorizer, Operator):

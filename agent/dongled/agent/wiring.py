@@ -29,10 +29,11 @@ from dongled.agent.policy.authorizer.exchange import Address, Exchange
 from dongled.agent.policy.authorizer.operator import Operator
 from dongled.agent.policy.authorizer.program import Program
 from dongled.agent.policy.certificates import CertificateVerifier
-from dongled.agent.policy.clock import TrustedClock
+from dongled.agent.policy.clock import TimeSource, TrustedClock
 from dongled.agent.policy.evidence import gatherer
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
+from dongled.agent.policy.hardware_clock import confirm_by_hardware
 from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
 from dongled.agent.policy.stapled import staples
@@ -141,7 +142,10 @@ def key_pin(pin: KeyPin) -> tokens.KeyPin:
 
 
 def open_clock(settings: Settings) -> TrustedClock:
-    return TrustedClock(settings.trust.time_source, floor=FloorFile(settings.state.directory).load())
+    clock = TrustedClock(settings.trust.time_source, floor=FloorFile(settings.state.directory).load())
+    if clock.source is TimeSource.RTC:
+        confirm_by_hardware(clock)
+    return clock
 
 
 def open_trust(settings: Settings, *, record: bool = False) -> Trust:

@@ -272,8 +272,8 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
             SettingsWarning("time-source-system", text, 'trust.time-source = "untrusted" fails closed')
         )
     if encrypted and trust.time_source == "untrusted":
-        text = "nothing authenticates the time yet, so no certificate is believed and no key granted"
-        hint = 'trust.time-source = "system" believes this machine\'s clock'
+        text = "nobody vouches for the time, so no certificate is believed and no key granted"
+        hint = 'trust.time-source = "rtc", "operator", or "system", which believes this machine\'s clock'
         found.append(SettingsWarning("time-source-untrusted", text, hint))
     if encrypted and trust.minimum_assurance == "software":
         text = "peers whose keys may lie in software are accepted"

@@ -53,6 +53,14 @@ async def test_the_user_s_word_is_taken_with_the_user_s_name(control: Path) -> N
     assert "no-such-request" in nobody.output
 
 
+async def test_the_user_s_word_about_the_time(control: Path) -> None:
+    done = await run(control, "confirm-time", "2027-03-01T12:34Z")
+    assert done.output == "the time is believed: 2027-03-01T12:34Z\n"
+    refused = await run(control, "confirm-time", "noon")
+    assert refused.exit_code != 0
+    assert "[time-format]" in refused.output
+
+
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "0s", "31d", "1.5h", "1h30m", "99999999s"])
 async def test_what_is_no_duration(control: Path, text: str) -> None:
     done = await run(control, "approve", "abcd", "--for", text)

@@ -14,7 +14,9 @@ from dongled.agent.doctor.api import Check, Finding, Level
 from dongled.agent.doctor.case import TerminalCase
 from dongled.agent.doctor.checks import clock, disk, encoder, sfu
 from dongled.agent.health import rules
+from dongled.agent.status import TimeStatus
 from dongled.config.api import Settings
+from support.controlled import ControlledDouble
 from support.janus import JanusServer
 
 MEETING = {"name": "lobby", "room": "lobby", "sfu": {"url": "ws://127.0.0.1:1"}}
@@ -38,11 +40,25 @@ async def found(check: Check[TerminalCase], at: TerminalCase) -> Finding:
 
 async def test_a_time_that_nobody_vouches_for_is_fatal(tmp_path: Path) -> None:
     untrusted = await found(clock.CHECK, case(tmp_path))
-    assert (untrusted.level, "time source" in untrusted.hint) == (Level.FATAL, True)
+    assert (untrusted.level, "time-source" in untrusted.hint) == (Level.FATAL, True)
     trusted = await found(clock.CHECK, case(tmp_path, trust={"time_source": "system"}))
     assert trusted.level is Level.OK
     plain = case(tmp_path, meeting=[{**MEETING, "encryption": "plain"}])
     assert (await found(clock.CHECK, plain)).level is Level.SKIPPED
+
+
+@pytest.mark.parametrize("trusted", [None, False, True])
+async def test_whether_an_operator_vouched_the_running_daemon_knows(
+    tmp_path: Path, trusted: bool | None
+) -> None:
+    settings = case(tmp_path, trust={"time_source": "operator"}).settings
+    daemon = None
+    if trusted is not None:
+        daemon = ControlledDouble().status()
+        daemon.time = TimeStatus("operator", trusted, "" if trusted else "time-untrusted", "nobody vouches")
+    seen = await found(clock.CHECK, TerminalCase(settings, daemon=daemon))
+    assert seen.level is {None: Level.WARNING, False: Level.FATAL, True: Level.OK}[trusted]
+    assert ("confirm-time" in seen.hint) is (trusted is not True)
 
 
 async def test_a_key_frame_of_every_stream(tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def failing(status: DaemonStatus) -> None:
     each.renewal, each.renewal_failures, each.renewal_why = "failing", 3, "no answer [est-unreachable]"
 
 
-def time(reason: str) -> Callable[[DaemonStatus], object]:
+def time(reason: str, source: str = "system") -> Callable[[DaemonStatus], object]:
     def spoil(status: DaemonStatus) -> None:
-        status.time = TimeStatus("system", trusted=False, reason=reason, why="the clock says 1970")
+        status.time = TimeStatus(source, trusted=False, reason=reason, why="the clock says 1970")
 
     return spoil
 
@@ -112,6 +112,7 @@ def disk(free: int, size: int) -> Callable[[DaemonStatus], object]:
         (last(10, 90, "planned"), ("certificate-expiring", "data", "in 10.0 days")),
         (failing, ("renewal-failing", "data", "3 tries: no answer [est-unreachable]")),
         (time("time-below-floor"), ("time-not-trusted", "", "1970 [time-below-floor]")),
+        (time("time-untrusted", "operator"), ("time-not-trusted", "", "1970 [time-untrusted]")),
         (unreachable, ("revocation-unreachable", "", "revocation-unreachable 2")),
         (unrecorded, ("audit-failing", "", "cannot be written")),
         (lost, ("meeting-not-joined", "lobby", "refused [sfu-unreachable]")),
@@ -140,7 +141,7 @@ def test_what_is_wrong_is_said(
         # It is renewed at a fifth of its life; before two tries have failed nothing is wrong.
         last(13, 90, "planned"),
         last(0.2, 1, "planned"),
-        time("time-untrusted"),
+        time("time-untrusted", "untrusted"),
         alarm(3601),
         disk(1 << 29, 1 << 30),
         disk(2 << 30, 1000 << 30),

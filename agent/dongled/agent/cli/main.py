@@ -16,6 +16,7 @@ COMMANDS = {
     "requests": "requests",
     "approve": "approve",
     "deny": "deny",
+    "confirm-time": "confirm_time",
     "expel": "expel",
     "audit": "audit",
     "private": "private",

@@ -65,6 +65,13 @@ async def deny(path: Path, request: str, seconds: int | None) -> list[RequestSta
         return requests
 
 
+async def confirm_time(path: Path, time: str) -> str:
+    """Vouch that it is this time (ISO 8601); what the daemon believes now. Raises AgentError."""
+    async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
+        now: str = (await daemon.ConfirmTime(time=time))["now"]
+        return now
+
+
 async def reload(path: Path) -> ReloadStatus:
     """Have the daemon read its configuration again. Raises AgentError: also what the daemon says."""
     async with talk(path) as daemon, asyncio.timeout(RELOAD_TIMEOUT):

@@ -30,6 +30,8 @@ class Controlled(Protocol):
 
     def deny(self, name: str, seconds: int | None) -> list[RequestStatus]: ...
 
+    def confirm_time(self, time: str) -> str: ...
+
     async def reload(self) -> ReloadStatus: ...
 
     async def unlock(self, pin: str, to_key: bool) -> str: ...
@@ -107,6 +109,12 @@ class ControlInterface(VarlinkInterface, name=NAME):
         """Refuse a request, and take back what was approved, for so long. Replies ``Failed``."""
         with _failures_told():
             return self._daemon.deny(request, seconds)
+
+    @varlinkmethod(return_parameter="now")
+    def ConfirmTime(self, time: str) -> str:
+        """Vouch that it is this time (ISO 8601, with its zone); what is believed now. Replies ``Failed``."""
+        with _failures_told():
+            return self._daemon.confirm_time(time)
 
     @varlinkmethod(return_parameter="done")
     async def Reload(self) -> ReloadStatus:

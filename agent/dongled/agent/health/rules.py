@@ -69,8 +69,8 @@ def _warned_before(each: CertificateStatus) -> float:
 
 
 def time(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
-    # That nobody vouches for it is the settings' own warning.
-    if now.time is not None and not now.time.trusted and now.time.reason != "time-untrusted":
+    # That nobody is to vouch for it is the settings' own warning.
+    if now.time is not None and not now.time.trusted and now.time.source != "untrusted":
         yield Condition(registry.TIME_NOT_TRUSTED, f"{now.time.why} [{now.time.reason}]")
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from dongled.agent.clock import boottime
+from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import PolicyRefused
 
 # A time that had surely passed when this version was made.
@@ -24,13 +25,43 @@ BUILD_TIME = datetime(2026, 10, 1, tzinfo=UTC)
 # How far a clock that was trusted may go back: what a time daemon corrects, and no more.
 # A platform's clock may be as far ahead of ours.
 MAX_STEP_BACK = timedelta(minutes=5)
+# How far it may be from what vouched for it.
+MAX_DIFFERENCE = timedelta(minutes=5)
 
 
 class TimeSource(StrEnum):
-    """Who vouches for the wall clock. ``system`` believes it as it is: an explicit setting, and a risk."""
+    """Who vouches for the wall clock. ``system`` believes it as it is: an explicit setting, and a risk.
+
+    ``rtc``: the hardware clock, as it was when the daemon started; ``operator``: somebody who read another
+    clock. Either is told once (``TrustedClock.confirm``) and carried on by a clock that never jumps: a wall
+    clock that somebody sets meanwhile is believed no longer.
+    """
 
     UNTRUSTED = "untrusted"
     SYSTEM = "system"
+    RTC = "rtc"
+    OPERATOR = "operator"
+
+
+# What to do where nobody vouches yet.
+_UNTOLD = {
+    TimeSource.UNTRUSTED: 'set trust.time-source: "rtc", "operator", or "system" if this clock is right',
+    TimeSource.RTC: 'see that the hardware clock is there and right, then restart; or set "operator"',
+    TimeSource.OPERATOR: "look at another clock, and tell this terminal: dongled confirm-time",
+}
+
+
+def told_time(text: str) -> datetime:
+    """A time as somebody says it: ISO 8601, with its zone. Raises AgentError ``time-format``."""
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise ValueError("no zone")
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise AgentError(
+            "time-format", f"{text[:40]!r} is no time.", "Write it with its zone: 2027-03-01T12:34Z."
+        ) from None
 
 
 def system_wall_clock() -> datetime:
@@ -59,6 +90,7 @@ class TrustedClock:
         self._passed = max(floor, BUILD_TIME)
         self._passed_at = steady()
         self._told = BUILD_TIME
+        self._confirmed: tuple[datetime, float] | None = None
 
     @property
     def source(self) -> TimeSource:
@@ -74,8 +106,17 @@ class TrustedClock:
         if passed > self.floor:
             self._passed, self._passed_at = passed, self._steady()
 
+    def confirm(self, time: datetime) -> None:
+        """The source says that it is ``time`` (aware) now; believed if the wall clock says so too.
+
+        Raises PolicyRefused ``time-differs``, and then all is as it was; ``time-below-floor``.
+        """
+        self._require_near(time.astimezone(UTC))
+        self._confirmed = time.astimezone(UTC), self._steady()
+        self._judged()
+
     def now(self) -> datetime:
-        """The trusted time, UTC. Raises PolicyRefused ``time-untrusted`` or ``time-below-floor``."""
+        """The trusted time, UTC. Raises PolicyRefused, its reason ``time-...``."""
         now = self._judged()
         self._told = max(self._told, now - MAX_STEP_BACK)
         return now
@@ -89,12 +130,15 @@ class TrustedClock:
         return None
 
     def _judged(self) -> datetime:
-        if self._source is TimeSource.UNTRUSTED:
-            raise PolicyRefused(
-                "time-untrusted",
-                "nobody vouches for this device's clock, so no certificate can be judged",
-                'set the time source to "system" if this clock is known to be right',
-            )
+        if self._source is not TimeSource.SYSTEM:
+            if self._source is TimeSource.UNTRUSTED or self._confirmed is None:
+                raise PolicyRefused(
+                    "time-untrusted",
+                    "nobody vouches for this device's clock, so no certificate can be judged",
+                    _UNTOLD[self._source],
+                )
+            time, at = self._confirmed
+            self._require_near(time + timedelta(seconds=self._steady() - at))
         now = self._wall().astimezone(UTC)
         # The platform's clock may be a little ahead, and ours be corrected.
         floor = max(self._told, self.floor - MAX_STEP_BACK)
@@ -105,3 +149,12 @@ class TrustedClock:
                 "set the clock, then restart",
             )
         return now
+
+    def _require_near(self, time: datetime) -> None:
+        now = self._wall().astimezone(UTC)
+        if abs(now - time) > MAX_DIFFERENCE:
+            raise PolicyRefused(
+                "time-differs",
+                f"the clock says {now:%Y-%m-%d %H:%M}, what vouches for it {time:%Y-%m-%d %H:%M} UTC",
+                "set the clock right; if it is, have the time confirmed again, or restart",
+            )

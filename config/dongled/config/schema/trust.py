@@ -48,10 +48,11 @@ class TrustSettings(Section):
         Sample(["yubico-piv-ca-1.pem"]),
     ] = ()
     time_source: Annotated[
-        Literal["untrusted", "system"],
+        Literal["untrusted", "rtc", "operator", "system"],
         Field(
-            description="Certificates are checked against a time that can be trusted. `system` believes this "
-            "machine's clock as it is; `untrusted` grants nothing until the time is authenticated."
+            description="Who vouches for the time that certificates are checked against. `rtc`: the hardware "
+            "clock; `operator`: somebody, by `dongled confirm-time`; `system` believes this machine's clock "
+            "as it is; `untrusted`: nobody, and nothing is granted."
         ),
     ] = "untrusted"
     revocation: Annotated[
