@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,9 +158,10 @@ class PowerCut(BaseException):
     """Nothing runs after it."""
 
 
-def test_a_power_cut_at_each_step_of_a_renewal(
+def test_a_power_cut_around_what_the_token_is_given(
     site: Site, served: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At every other step: test_power_cut.py."""
     site.enroll()
     keep, store = KeptChains.keep, provision.store_certificate
 
@@ -180,10 +180,7 @@ def test_a_power_cut_at_each_step_of_a_renewal(
         raise PowerCut
 
     steps: list[tuple[object, str, object]] = [
-        (client.EstClient, "authorities", cut_later),
-        (provision, "request_certificate", cut_later),
         (enroller, "accept", cut),
-        (Path, "replace", cut),
         (KeptChains, "keep", keep_then_cut),
         (provision, "store_certificate", cut_later),
         (provision, "store_certificate", store_then_cut),
@@ -195,8 +192,8 @@ def test_a_power_cut_at_each_step_of_a_renewal(
             patch.setattr(where, name, instead)
             with pytest.raises(PowerCut):
                 site.run("--renew")
-        new, accepted = site.issued_der("identity"), place >= 4
-        assert (new == old) is (place < 2)
+        new, accepted = site.issued_der("identity"), place >= 1
+        assert new != old
         assert site.on_token("identity") == (new if instead is store_then_cut else old)
         # What the next start uses, and then finishes.
         done = site.enroll()
