@@ -117,6 +117,13 @@ def test_what_cryptography_cannot_read_is_refused_and_no_defect() -> None:
     assert accept(lower.leaf(KEY), brought, wanted(), VERIFIER)[1] == der(lower.certificate)
 
 
+def test_of_two_the_later_one_counts_so_a_renewal_begins_no_earlier() -> None:
+    """Else it would be kept and never be in use, and be asked for again at once."""
+    old = {"after": NOW - DAY, "begun": NOW - timedelta(hours=2)}
+    assert refused(ROOT.leaf(KEY, begin=NOW - timedelta(hours=3)), wanted(**old)) == "est-not-newer"
+    assert accept(ROOT.leaf(KEY, begin=NOW - timedelta(hours=2)), [], wanted(**old), VERIFIER)
+
+
 def test_no_role_is_needed_for_data_and_no_identity_passes_for_it() -> None:
     assert refused(ROOT.leaf(KEY), wanted(Kind.DATA)) == "wrong-usage"
 

@@ -6,7 +6,7 @@ Each step prevents something:
  2. the terminal   our key under another terminal's name
  3. the path       what no configured root stands for, is not valid now, or is not of our profile
  4. the subject    two certificates of one terminal that others take for two terminals'
- 5. the end        a renewal that renews nothing
+ 5. the time       a renewal that renews nothing, or would not count: of two the one that begins later does
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from dongled.agent.policy.profile import MALFORMED, MAX_PATH, Kind, terminal_of
 class Wanted:
     """``point`` is the key as 65 bytes of SEC1. ``subject`` None: the platform may choose one.
 
-    ``after`` is the end of the certificate that is to be renewed.
+    ``begun`` and ``after`` are the begin and the end of the certificate that is to be renewed.
     """
 
     kind: Kind
     point: bytes
     terminal: str
     subject: str | None = None
+    begun: datetime | None = None
     after: datetime | None = None
 
 
@@ -90,6 +91,12 @@ def accept(
             "est-not-newer",
             f"the issued certificate ends {issued.not_valid_after_utc:%Y-%m-%d %H:%M}, no later than the old",
             "does the platform answer with what it issued before?",
+        )
+    if wanted.begun is not None and issued.not_valid_before_utc < wanted.begun:
+        raise EnrolmentError(
+            "est-not-newer",
+            f"the issued certificate begins {issued.not_valid_before_utc:%Y-%m-%d %H:%M}, before the old one",
+            "is the platform's clock right?",
         )
     return chain
 

@@ -137,6 +137,7 @@ class Enroller:
             self._keys[role].point,
             terminal,
             identity.subject.rfc4514_string() if identity is not None else None,
+            old.not_valid_before_utc if old is not None else None,
             old.not_valid_after_utc if old is not None else None,
         )
         label = self._request.labels[role]
