@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from dongled.agent.cli.show_status import brief, lines
-from dongled.agent.status import DaemonStatus, RevocationStatus, TimeStatus, WarningStatus
+from dongled.agent.status import (
+    DaemonStatus,
+    PrivateSessionStatus,
+    RevocationStatus,
+    TimeStatus,
+    WarningStatus,
+)
 from support.statuses import DAY, VIEWER, well
 
 
@@ -31,7 +37,7 @@ def test_all_that_is_known_is_shown() -> None:
         "ms: capture 1.2, encode 8.5, seal 0.1, send 0.4",
         "dropped: queue-full 2",
         "front generation 7 30.0 fps, 1.90 Mbit/s opened 499",
-        f"from {VIEWER}",
+        f"from {VIEWER} CN=control-room,O=Example publisher, viewer hardware",
         "ms: receive 0.2, open 0.3, decode 4.0",
         "FAILED: bad-signature 1",
         "not shown: late 1",
@@ -39,6 +45,16 @@ def test_all_that_is_known_is_shown() -> None:
         assert part in text
     assert "keys-dropped" not in text
     assert "WARNING" not in text
+
+
+def test_who_is_at_the_other_end_of_a_private_session_is_shown() -> None:
+    status = well()
+    status.meetings[0].private = [
+        PrivateSessionStatus(
+            "11" * 16, VIEWER, "CN=nurse", "invited", 90.0, ["screen"], [], [], ["viewer"], "hardware"
+        )
+    ]
+    assert f"invited CN=nurse {VIEWER} viewer hardware lapses in 1:30 shows screen" in unfolded(status)
 
 
 def test_what_is_wrong_is_shown_with_what_to_do() -> None:

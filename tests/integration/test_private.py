@@ -58,6 +58,14 @@ def test_the_invited_alone_sees_it_until_it_ends(company: Company, launch: Launc
 
     seen = invited.until(lambda meeting: opened_privately(meeting) > 45)
     assert [(each.state, each.stale) for each in seen.private] == [("active", [])]
+    (partner,) = seen.private
+    assert (partner.roles, partner.assurance) == (["publisher"], "software")
+    for stream in seen.receiving:
+        assert (stream.subject, stream.roles, stream.assurance) == (
+            partner.subject,
+            partner.roles,
+            partner.assurance,
+        )
     showing = {stream.stream: stream for stream in camera.status().meetings[0].sending}
     assert showing["private-screen"].frames_sealed > 45
     outside = third.status().meetings[0]

@@ -42,6 +42,7 @@ def receiving() -> InboundStatus:
     return InboundStatus(
         "11" * 16, VIEWER, "front", "vp8", 7, 30.0, 1_900_000, 500, 499, 498, {"bad-signature": 1},
         {"late": 1}, 0, 312.5, {"receive": 0.2, "open": 0.3, "decode": 4.0},
+        "CN=control-room,O=Example", ["publisher", "viewer"], "hardware",
     )  # fmt: skip
 
 

@@ -136,12 +136,18 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
                 shows=list(known.shows),
                 watches=list(known.watches),
                 stale=list(known.stale),
+                roles=sorted(known.peer.roles),
+                assurance=known.peer.assurance,
             )
             for known in member.private(boottime())
         ]
     if isinstance(session, EncryptedSession | PlainSession):
         status.sending = [_outgoing(stream) for stream in session.streams.outgoing.values()]
-        status.receiving = [_incoming(stream, meeting) for stream in session.streams.incoming.values()]
+        whose = {peer.session: peer for peer in status.peers}
+        status.receiving = [
+            _incoming(stream, meeting, whose.get(stream.context.session.hex()))
+            for stream in session.streams.incoming.values()
+        ]
     return status
 
 
@@ -164,7 +170,7 @@ def _outgoing(outgoing: Outgoing) -> OutboundStatus:
     )
 
 
-def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
+def _incoming(incoming: Incoming, meeting: Meeting, peer: PeerStatus | None) -> InboundStatus:
     stats = incoming.stream.stats()
     first = None
     if stats.first_opened_at is not None and meeting.started_monotonic is not None:
@@ -185,6 +191,9 @@ def _incoming(incoming: Incoming, meeting: Meeting) -> InboundStatus:
         frames_held=stats.held,
         first_frame_ms=first,
         stages=_milliseconds(stats.stages),
+        subject=peer.subject if peer else "",
+        roles=peer.roles if peer else [],
+        assurance=peer.assurance if peer else "",
     )
 
 

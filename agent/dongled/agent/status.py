@@ -76,6 +76,8 @@ class OutboundStatus:
 class InboundStatus:
     """A stream of a peer. ``first_frame_ms`` counts from the start of joining to the first opened frame.
 
+    Of a plain meeting nobody knows ``subject``, ``roles`` and ``assurance``.
+
     ``stages`` are milliseconds: receive, open, decode (``dongled.media.inbound.InboundStats``).
     """
 
@@ -94,6 +96,9 @@ class InboundStatus:
     frames_held: int
     first_frame_ms: float | None
     stages: dict[str, float] = field(default_factory=dict)
+    subject: str = ""
+    roles: list[str] = field(default_factory=list)
+    assurance: str = ""
 
 
 @dataclass(slots=True)
@@ -148,6 +153,8 @@ class PrivateSessionStatus:
     shows: list[str]
     watches: list[str]
     stale: list[str]
+    roles: list[str] = field(default_factory=list)
+    assurance: str = ""
 
 
 @dataclass(slots=True)

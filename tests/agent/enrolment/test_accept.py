@@ -119,7 +119,7 @@ def test_what_cryptography_cannot_read_is_refused_and_no_defect() -> None:
 
 def test_of_two_the_later_one_counts_so_a_renewal_begins_no_earlier() -> None:
     """Else it would be kept and never be in use, and be asked for again at once."""
-    old = {"after": NOW - DAY, "begun": NOW - timedelta(hours=2)}
+    old: dict[str, Any] = {"after": NOW - DAY, "begun": NOW - timedelta(hours=2)}
     assert refused(ROOT.leaf(KEY, begin=NOW - timedelta(hours=3)), wanted(**old)) == "est-not-newer"
     assert accept(ROOT.leaf(KEY, begin=NOW - timedelta(hours=2)), [], wanted(**old), VERIFIER)
 

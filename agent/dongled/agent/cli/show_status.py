@@ -110,7 +110,7 @@ def _peer(peer: PeerStatus) -> Iterator[str]:
 
 
 def _private(each: PrivateSessionStatus) -> Iterator[str]:
-    yield from (each.state, each.subject, each.terminal)
+    yield from (each.state, each.subject, each.terminal, ", ".join(each.roles), each.assurance)
     if each.lapses_in is not None:
         yield f"lapses in {_span(each.lapses_in)}"
     if each.shows:
@@ -130,7 +130,7 @@ def _sending(out: OutboundStatus) -> Iterator[str]:
 
 def _receiving(came: InboundStatus) -> Iterator[str]:
     yield from (came.stream, _generation(came.generation), _rate(came), f"opened {came.frames_opened}")
-    yield f"from {came.terminal}"
+    yield from (f"from {came.terminal}", came.subject, ", ".join(came.roles), came.assurance)
     yield _stages(came.stages)
     yield _counts("FAILED", came.frames_failed)
     yield _counts("not shown", came.frames_skipped)

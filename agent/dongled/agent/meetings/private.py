@@ -70,7 +70,7 @@ class PrivateMedia:
         """Raises AgentError."""
         chosen = self._showable.named(names or self._showable.usual)
         self._member.invite(peer.session, chosen, boottime())
-        self._journal.event(Event.PRIVATE, f"private: {peer.terminal} is invited to {_list(chosen)}")
+        self._journal.event(Event.PRIVATE, f"private: {peer.described} is invited to {_list(chosen)}")
         self._pump()
 
     def accept(self, peer: Peer, names: Sequence[str]) -> None:
@@ -103,13 +103,13 @@ class PrivateMedia:
         names = ", ".join(effect.names)
         self._journal.event(
             Event.PRIVATE,
-            f"private: invited by {peer.terminal} ({peer.subject}) to {names}; it lapses in "
+            f"private: invited by {peer.described} to {names}; it lapses in "
             f"{effect.lifetime:.0f} s: 'dongled private accept' or 'end'",
             peer=peer.terminal,
         )
 
     def began(self, effect: PrivateBegan, peer: Peer) -> None:
-        self._journal.event(Event.PRIVATE, f"private: began with {peer.terminal}", peer=peer.terminal)
+        self._journal.event(Event.PRIVATE, f"private: began with {peer.described}", peer=peer.terminal)
         for feed in effect.watches:
             self._watched[peer.session, feed.stream.id] = feed
         for feed in effect.shows:
@@ -117,7 +117,7 @@ class PrivateMedia:
 
     def ended(self, effect: PrivateEnded, peer: Peer) -> None:
         by = "here" if effect.mine else "there"
-        text = f"private: ended {by} with {peer.terminal} ({effect.reason})"
+        text = f"private: ended {by} with {peer.described} ({effect.reason})"
         self._journal.event(Event.PRIVATE, text, peer=peer.terminal, reason=effect.reason)
         for feed in effect.watches:
             del self._watched[peer.session, feed.stream.id]
