@@ -18,9 +18,11 @@ soak: ## hold a meeting for hours and see that nothing grows (DURATION=900 for a
 
 certificates: ## test certificates, revocation, time, authorisation and audit against openssl, cfssl and a public suite
 	@.ci/setup test
-	@.venv/bin/pytest tests/agent/policy tests/agent/enrolment tests/agent/test_ca.py tests/agent/test_ca_cli.py tests/agent/test_ca_revocation.py \
-		tests/agent/test_malformed.py tests/tokens/test_prepare.py tests/integration/test_revocation.py \
-		tests/integration/test_authorizer.py tests/integration/test_attestation.py $(ARGS)
+	@.venv/bin/pytest tests/agent/policy tests/agent/enrolment tests/agent/audit tests/agent/test_ca.py tests/agent/test_ca_cli.py \
+		tests/agent/test_ca_revocation.py tests/agent/test_malformed.py tests/agent/control/test_requests_command.py \
+		tests/agent/protocol/test_real_policy.py tests/agent/doctor/test_terminal_checks.py tests/tokens/test_prepare.py \
+		tests/integration/test_revocation.py tests/integration/test_authorizer.py tests/integration/test_attestation.py \
+		tests/integration/test_fleet.py tests/integration/test_wall_clock.py $(ARGS)
 
 properties: ## run the tests that attack what docs/protocol.md promises, and print a table
 	@.ci/setup test

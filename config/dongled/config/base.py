@@ -84,10 +84,13 @@ Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,64}$")]
 RoomName = Annotated[str, StringConstraints(pattern=r"^[._-]*[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=44)]
 """A room on the SFU: a longer or stranger name makes Janus' TextRoom forget to tell who left."""
 
-Terminal = Annotated[
-    str, StringConstraints(pattern=r"^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
-]
+_URN = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+Terminal = Annotated[str, StringConstraints(pattern=f"^{_URN}$")]
 """A terminal's SAN URI (docs/certificates.md), lower case."""
+
+TerminalOrAny = Annotated[str, StringConstraints(pattern=rf"^(\*|{_URN})$")]
+"""The same, or ``*`` for each that holds a good certificate."""
 
 FilePath = Annotated[Path, AfterValidator(_resolved)]
 """A path; a relative one is taken from the configuration file's directory."""

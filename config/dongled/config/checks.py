@@ -293,6 +293,10 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
     if listed and any(m.publish for m in encrypted) and not trust.allow_viewers:
         text = "streams are published and nobody may watch them"
         found.append(SettingsWarning("nobody-may-view", text, "list terminals in trust.allow-viewers"))
+    if listed and any(m.publish for m in encrypted) and "*" in trust.allow_viewers:
+        text = "every terminal that is certified as a viewer may watch"
+        hint = "list terminals in trust.allow-viewers, or set [authorizer]"
+        found.append(SettingsWarning("anybody-may-view", text, hint))
     if any(m.subscribe != "none" for m in encrypted) and not trust.allow_publishers:
         text = "streams are subscribed to and nobody's may be shown"
         found.append(SettingsWarning("nobody-may-publish", text, "list terminals in trust.allow-publishers"))

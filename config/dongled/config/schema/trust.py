@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dongled.config.base import FilePath, HttpUrl, Input, Sample, Section, Terminal
+from dongled.config.base import FilePath, HttpUrl, Input, Sample, Section, TerminalOrAny
 from dongled.config.schema.samples import UUID
 
 
@@ -24,13 +24,17 @@ class TrustSettings(Section):
         Field(description="The least assurance that a peer's certificates must state."),
     ] = "hardware"
     allow_viewers: Annotated[
-        tuple[Terminal, ...],
-        Field(description="Terminals that may have the keys of our streams."),
+        tuple[TerminalOrAny, ...],
+        Field(
+            description="Terminals that may have the keys of our streams; `*`: each certified as a viewer."
+        ),
         Sample([UUID], active=True),
     ] = ()
     allow_publishers: Annotated[
-        tuple[Terminal, ...],
-        Field(description="Terminals whose streams are asked for and shown."),
+        tuple[TerminalOrAny, ...],
+        Field(
+            description="Terminals whose streams are asked for and shown; `*`: each certified as a publisher."
+        ),
         Sample([UUID], active=True),
     ] = ()
     require_attestation: Annotated[
