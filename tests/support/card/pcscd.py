@@ -8,6 +8,7 @@ a mount namespace with an empty /run: it meets no other pcscd and leaves nothing
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -66,6 +67,17 @@ class Pcscd:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It hangs: connections stay, and nothing is answered."""
+        assert self._process is not None
+        # unshare(1) and sh(1) have become pcscd.
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _wait_listening(self) -> None:
         """Until both slots' ports are open. A look at the kernel's list disturbs no slot."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import socket
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
 
 import pytest
 
-from dongled.tokens.readers import Cards, Readers
+from dongled.tokens.readers import Cards, Readers, _Failed
 from support.card import bench, watching
 from support.card.bench import PivCard
 from support.card.pcscd import READER, SOCKET_VARIABLE, Pcscd
@@ -100,6 +105,94 @@ async def test_pcscd_goes_and_comes(blank: PivCard) -> None:
             await asyncio.to_thread(blank.daemon.start)
             await asyncio.to_thread(blank.insert)
             assert await readers.until(lambda cards: cards) != before
+
+
+_BESIDE_A_HANGING_PCSCD = """
+import asyncio, sys
+from dongled.tokens import readers as module
+from dongled.tokens.readers import Readers
+
+async def main():
+    module._SILENT_AFTER = float(sys.argv[1])
+    readers = Readers()
+    await readers.start()
+    print(*readers.cards, sep=",", flush=True)
+    if readers.cards:
+        await readers.change()
+        print(*readers.cards, sep=",", flush=True)
+        await readers.change()
+        print(*readers.cards, sep=",", flush=True)
+    await readers.close()
+    print("closed", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def beside_a_hanging_pcscd(path: Path, silent_after: float) -> Iterator[IO[str]]:
+    """What a process says that watches there, and is killed where it hangs too."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _BESIDE_A_HANGING_PCSCD, str(silent_after)],
+        env={**os.environ, SOCKET_VARIABLE: str(path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        overdue = threading.Timer(_PATIENCE, watching.kill)
+        overdue.start()
+        try:
+            yield watching.stdout
+        finally:
+            overdue.cancel()
+            watching.kill()
+
+
+@pytest.mark.fault("pcscd hangs")
+def test_a_pcscd_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "mute"
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(path))
+        mute.listen()
+        with beside_a_hanging_pcscd(path, 0.3) as said:
+            assert said.readlines() == ["\n", "closed\n"]
+
+
+@pytest.mark.fault("pcscd hangs")
+def test_the_cards_of_a_pcscd_that_hangs_are_gone(blank: PivCard) -> None:
+    with beside_a_hanging_pcscd(blank.daemon.path, 3.0) as said:
+        assert said.readline() == f"{FIRST}\n"
+        with blank.daemon.stopped():
+            assert said.readline() == "\n"
+        assert said.readlines() == [f"{FIRST}\n", "closed\n"]
+
+
+class Answering:
+    """libpcsclite as far as it is asked here; ``codes`` are what SCardGetStatusChange returns in turn."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+        self.asked = 0
+
+    def SCardListReaders(self, context: object, groups: object, names: Any, size: Any) -> int:  # noqa: N802
+        names.raw = f"{FIRST}\0\0".encode().ljust(len(names), b"\0")
+        return 0
+
+    def SCardGetStatusChange(self, context: object, timeout: Any, states: Any, count: int) -> int:  # noqa: N802
+        assert timeout.value == 0, "a wait could hang"
+        self.asked += 1
+        states[1].event = 0x20
+        return self.codes.pop(0)
+
+
+def test_a_reader_that_goes_takes_no_other_card_with_it() -> None:
+    unknown_reader, no_service = 0x80100009, 0x8010001D
+    readers, told = Readers(), []
+    readers._library = Answering(0, unknown_reader, 0, no_service)
+    with pytest.raises(_Failed):
+        readers._follow(ctypes.c_long(), 7, lambda cards, _: told.append(cards))
+    assert readers._library.asked == 4
+    assert told == [{FIRST: (7, 0)}] * 2
 
 
 async def test_without_pcscd_there_is_nothing(daemon: Pcscd) -> None:

@@ -23,11 +23,13 @@ LOOK_AGAIN = 0.5
 # that times out just as an event comes can leave libpcsclite reading for ever.
 _ASK_EVERY = 0.2
 _STOP_WITHIN = 2.0
+# A pcscd that says nothing for so long has no cards either; seconds. Its answer takes well under a millisecond.
+_SILENT_AFTER = 10.0
 
 # pcsclite.h
 _SCOPE_SYSTEM = 2
 _SUCCESS = 0
-_CANCELLED = 0x80100002
+_UNKNOWN_READER = 0x80100009
 _TIMEOUT = 0x8010000A
 _NO_READERS = 0x8010002E
 _PRESENT, _EXCLUSIVE, _MUTE = 0x20, 0x80, 0x200
@@ -63,7 +65,7 @@ class Readers:
         self._changed = asyncio.Event()
         self._known = asyncio.Event()
         self._stopping = threading.Event()
-        self._context: ctypes.c_long | None = None
+        self._silence: asyncio.TimerHandle | None = None
         self._library: Any = None
         self._thread: threading.Thread | None = None
 
@@ -90,6 +92,7 @@ class Readers:
         if self._thread is None:
             loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._run, args=(loop,), name="readers", daemon=True)
+            self._silence = loop.call_later(_SILENT_AFTER, self._fell_silent)
             self._thread.start()
         await self._known.wait()
 
@@ -98,11 +101,26 @@ class Readers:
         await self._changed.wait()
 
     async def close(self) -> None:
+        """The thread ends within 0.2 s; one that a hanging pcscd keeps is left behind."""
         self._stopping.set()
+        if self._silence is not None:
+            self._silence.cancel()
         if self._thread is not None:
-            if self._context is not None:
-                self._library.SCardCancel(self._context)
             await asyncio.to_thread(self._thread.join, _STOP_WITHIN)
+
+    def _heard(self, cards: Cards, held: frozenset[str]) -> None:
+        if self._stopping.is_set():
+            return
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = asyncio.get_running_loop().call_later(_SILENT_AFTER, self._fell_silent)
+        self._publish(cards, held)
+
+    def _fell_silent(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            return
+        log.warning("pcscd has not answered for %.0f s: its cards count as pulled", _SILENT_AFTER)
+        self._publish({})
 
     def _publish(self, cards: Cards, held: frozenset[str] = frozenset()) -> None:
         self._known.set()
@@ -116,7 +134,7 @@ class Readers:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         def tell(cards: Cards, held: frozenset[str] = frozenset()) -> None:
             if not self._stopping.is_set():
-                loop.call_soon_threadsafe(self._publish, cards, held)
+                loop.call_soon_threadsafe(self._heard, cards, held)
 
         try:
             self._library = ctypes.CDLL(self._name)
@@ -128,12 +146,10 @@ class Readers:
             context = ctypes.c_long()
             scope = ctypes.c_ulong(_SCOPE_SYSTEM)
             if self._library.SCardEstablishContext(scope, None, None, ctypes.byref(context)) == _SUCCESS:
-                self._context = context
                 try:
                     self._follow(context, service, tell)
                 except _Failed as failed:
                     log.debug("PC/SC: %s", failed)
-                self._context = None
                 self._library.SCardReleaseContext(context)
             tell({})
             if self._stopping.wait(LOOK_AGAIN):
@@ -143,8 +159,8 @@ class Readers:
         while not self._stopping.is_set():
             names = [_LIST_CHANGES, *self._readers(context)]
             states = (_ReaderState * len(names))(*(_ReaderState(reader=name) for name in names))
-            self._ask(context, states)
-            tell(_cards(states[1:], service), _held(states[1:]))
+            if self._ask(context, states):
+                tell(_cards(states[1:], service), _held(states[1:]))
             self._stopping.wait(_ASK_EVERY)
 
     def _readers(self, context: ctypes.c_long) -> list[bytes]:
@@ -158,11 +174,13 @@ class Readers:
             raise _Failed(f"SCardListReaders: {code:#x}")
         return [name for name in names.raw[: size.value].split(b"\0") if name]
 
-    def _ask(self, context: ctypes.c_long, states: Any) -> None:
+    def _ask(self, context: ctypes.c_long, states: Any) -> bool:
+        """False where a reader has gone since it was listed: the others' cards are no less there."""
         at_once = ctypes.c_ulong(0)
         code = self._library.SCardGetStatusChange(context, at_once, states, len(states)) & 0xFFFFFFFF
-        if code not in (_SUCCESS, _TIMEOUT, _CANCELLED):
+        if code not in (_SUCCESS, _TIMEOUT, _UNKNOWN_READER):
             raise _Failed(f"SCardGetStatusChange: {code:#x}")
+        return code != _UNKNOWN_READER
 
 
 def _cards(states: list[_ReaderState], service: int) -> Cards:
