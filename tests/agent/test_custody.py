@@ -244,6 +244,37 @@ async def test_a_certificate_that_is_being_got_is_waited_for() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_card_that_comes_in_the_middle_of_a_try_is_looked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RETRY_FIRST", "RETRY_MOST"):
+        monkeypatch.setattr(custody_module, name, 60.0)
+    readers, tries = Readers("libno-such.so.1"), 0
+
+    async def open_keys() -> OpenedToken:
+        nonlocal tries
+        tries += 1
+        # The module has listed its slots by now, and the card comes in only after that.
+        readers._publish({"reader": (0, tries)})
+        await asyncio.sleep(0)
+        if tries < 8:
+            raise TokenError("token-absent", "not yet")
+        return cast(OpenedToken, ScriptedToken(Watch.NOTHING))
+
+    custody = Custody(open_keys, Bench.make, readers)
+    await custody.start()
+    running = asyncio.create_task(custody.run())
+    async with asyncio.timeout(10):
+        while tries == 1:
+            await asyncio.sleep(0.01)
+            readers._publish({})
+        await custody.ready()
+    assert tries == 8
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await custody.close()
+
+
 _READY = (TokenState.READY, "")
 
 

@@ -155,26 +155,31 @@ class Custody:
     async def _wait_for_token(self) -> None:
         await self._readers.start()
         pause = RETRY_FIRST
-        while self._terminal is None:
-            await self._something_happens(pause)
-            try:
-                await self._open()
-            except (TokenError, AgentError) as error:
-                self._not_ready(error)
-            else:
-                uri = self._keys.uri if self._keys else ""
-                log.info("the token is ready: %s", uri, extra=about(Event.TOKEN_READY))
-                return
-            pause = min(RETRY_MOST, 2 * pause)
-
-    async def _something_happens(self, pause: float) -> None:
-        """A card came or went, somebody unlocked the token, or ``pause`` seconds are over."""
-        waiting = [asyncio.create_task(self._readers.change()), asyncio.create_task(self._ready.wait())]
+        change = asyncio.create_task(self._readers.change())
         try:
-            await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            while self._terminal is None:
+                await self._something_happens(change, pause)
+                if change.done():
+                    # Before the next try: a card that comes in the middle of it was not looked for.
+                    change = asyncio.create_task(self._readers.change())
+                try:
+                    await self._open()
+                except (TokenError, AgentError) as error:
+                    self._not_ready(error)
+                else:
+                    uri = self._keys.uri if self._keys else ""
+                    log.info("the token is ready: %s", uri, extra=about(Event.TOKEN_READY))
+                pause = min(RETRY_MOST, 2 * pause)
         finally:
-            for task in waiting:
-                task.cancel()
+            change.cancel()
+
+    async def _something_happens(self, change: asyncio.Task[object], pause: float) -> None:
+        """A card came or went, somebody unlocked the token, or ``pause`` seconds are over."""
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait({change, ready}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
 
     def _not_ready(self, error: TokenError | AgentError) -> None:
         if isinstance(error, TokenError):

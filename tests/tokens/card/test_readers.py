@@ -174,11 +174,11 @@ class Answering:
         self.codes = list(codes)
         self.asked = 0
 
-    def SCardListReaders(self, context: object, groups: object, names: Any, size: Any) -> int:  # noqa: N802
+    def SCardListReaders(self, context: object, groups: object, names: Any, size: Any) -> int:
         names.raw = f"{FIRST}\0\0".encode().ljust(len(names), b"\0")
         return 0
 
-    def SCardGetStatusChange(self, context: object, timeout: Any, states: Any, count: int) -> int:  # noqa: N802
+    def SCardGetStatusChange(self, context: object, timeout: Any, states: Any, count: int) -> int:
         assert timeout.value == 0, "a wait could hang"
         self.asked += 1
         states[1].event = 0x20

@@ -11,7 +11,7 @@ import ctypes
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ LOOK_AGAIN = 0.5
 # that times out just as an event comes can leave libpcsclite reading for ever.
 _ASK_EVERY = 0.2
 _STOP_WITHIN = 2.0
-# A pcscd that says nothing for so long has no cards either; seconds. Its answer takes well under a millisecond.
+# A pcscd that says nothing for so long has no cards either; seconds. It answers within a millisecond.
 _SILENT_AFTER = 10.0
 
 # pcsclite.h
@@ -96,9 +96,9 @@ class Readers:
             self._thread.start()
         await self._known.wait()
 
-    async def change(self) -> None:
-        """Wait until a card, a reader or pcscd comes or goes, or a card's being held."""
-        await self._changed.wait()
+    def change(self) -> Coroutine[Any, Any, object]:
+        """Wait until a card, a reader or pcscd comes or goes, or a card's being held; from this call on."""
+        return self._changed.wait()
 
     async def close(self) -> None:
         """The thread ends within 0.2 s; one that a hanging pcscd keeps is left behind."""
@@ -180,7 +180,7 @@ class Readers:
         code = self._library.SCardGetStatusChange(context, at_once, states, len(states)) & 0xFFFFFFFF
         if code not in (_SUCCESS, _TIMEOUT, _UNKNOWN_READER):
             raise _Failed(f"SCardGetStatusChange: {code:#x}")
-        return code != _UNKNOWN_READER
+        return bool(code != _UNKNOWN_READER)
 
 
 def _cards(states: list[_ReaderState], service: int) -> Cards:
