@@ -185,9 +185,7 @@ class TokenSession:
             )
         writable = self._writable or (token.quirks.derives_writable and KeyRole.DATA in self._roles)
         if isinstance(source, NoPin):
-            await ask(
-                "login", slot=token.slot, serial=serial, pin=None, writable=self._writable, officer=False
-            )
+            await ask("login", slot=token.slot, serial=serial, pin=None, writable=writable, officer=False)
             return
         version = await asyncio.to_thread(source.version)
         # Before anybody is asked for what would not be tried.
