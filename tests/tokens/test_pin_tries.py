@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dongled.tokens.failures import DeadlinePassed, ModuleFault, WorkerLost
 from dongled.tokens.ledger import MemoryLedger
 from dongled.tokens.opened import open_token
 from dongled.tokens.pin import Pin, PinFile
+from dongled.tokens.unlocking import Unlocking
 from tokens.bench import SPY, SoftToken, answering, proc, wait_gone, write_pin
 from tokens.test_faults import FakeClock, worker_of
 
@@ -96,6 +98,27 @@ async def test_a_right_pin_survives_any_number_of_crashes(
         await opened.sign(bytes(32))
         assert logins() == crash + 2
     await opened.close()
+
+
+async def test_a_pin_handed_over_in_the_middle_of_an_attempt_is_tried_once(
+    token: SoftToken, logins: Callable[[], int]
+) -> None:
+    """An operator comes while the configured source is asked, which takes a FIDO2 key a second."""
+
+    class Asked(PinFile):
+        def version(self) -> tuple[str, ...]:
+            unlocking.hand_over(Pin("9" + token.pin_text))
+            return super().version()
+
+    unlocking, ledger = Unlocking(cache(lambda: Asked(token.directory / "pin"))), MemoryLedger()
+    opened = await open_token(SPY, token.uri, unlocking, ledger=ledger)
+    await opened.close()
+    assert logins() == 1
+    for reason in ("pin-wrong", "pin-refused-before"):
+        with pytest.raises(TokenError) as refusal:
+            await open_token(SPY, token.uri, unlocking, ledger=ledger)
+        assert refusal.value.reason == reason
+    assert logins() == 2
 
 
 @pytest.mark.fault("worker dies over the PIN")

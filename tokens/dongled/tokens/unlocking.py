@@ -32,6 +32,7 @@ class Unlocking:
     def __init__(self, configured: Callable[[], PinSource]) -> None:
         self._configured = configured
         self._handed: PinPrompt | None = None
+        self._versioned: PinSource | None = None
 
     @property
     def current(self) -> PinSource:
@@ -46,10 +47,13 @@ class Unlocking:
         return self.current.attended
 
     def version(self) -> tuple[str, ...]:
-        return self.current.version()
+        self._versioned = self.current
+        return self._versioned.version()
 
     def read(self) -> Pin:
-        return self.current.read()
+        # Of the source whose version was told: a PIN handed over in between would be tried as that one's,
+        # and again as itself.
+        return (self._versioned or self.current).read()
 
     def hand_over(self, pin: Pin) -> None:
         """The token's PIN. Each one handed over is a source of its own: tried once."""
