@@ -36,6 +36,26 @@ def the_token(
 
     ``attended``: somebody gives the PIN for this very login.
     """
+    token = named_token(uri, found)
+    if pins is not None and pins.serial is not None and token.info.serial != pins.serial:
+        raise TokenError(
+            "token-other",
+            f"the token's serial number is {token.info.serial}, not {pins.serial} as configured",
+            "insert the right token, or pin the new one",
+        )
+    if token.info.pin_locked:
+        raise TokenError("pin-locked", "the token's PIN is locked", "unblock it with the PUK or the SO PIN")
+    if token.info.pin_final_try and not attended:
+        raise TokenError(
+            "pin-final-try",
+            "one more wrong PIN locks the token, so none is tried",
+            "be sure of the PIN, then give it to `dongled token unlock`, or to the token's own tool",
+        )
+    return token
+
+
+def named_token(uri: Pkcs11Uri, found: Sequence[FoundToken]) -> FoundToken:
+    """The one token that the URI names, whatever its PIN's state (check 1). Raises TokenError."""
     named = [token for token in found if token.info.initialized and uri.matches(token.names)]
     if not named:
         others = [token for token in found if token.quirks.watch is Watch.READER]
@@ -53,22 +73,7 @@ def the_token(
         )
     if len(named) > 1:
         raise TokenError("token-ambiguous", f"{len(named)} tokens match {uri}", "add its serial to the URI")
-    token = named[0]
-    if pins is not None and pins.serial is not None and token.info.serial != pins.serial:
-        raise TokenError(
-            "token-other",
-            f"the token's serial number is {token.info.serial}, not {pins.serial} as configured",
-            "insert the right token, or pin the new one",
-        )
-    if token.info.pin_locked:
-        raise TokenError("pin-locked", "the token's PIN is locked", "unblock it with the PUK or the SO PIN")
-    if token.info.pin_final_try and not attended:
-        raise TokenError(
-            "pin-final-try",
-            "one more wrong PIN locks the token, so none is tried",
-            "be sure of the PIN, then give it to `dongled token unlock`, or to the token's own tool",
-        )
-    return token
+    return named[0]
 
 
 def check_agrees(token: TokenInfo, agrees: object) -> None:

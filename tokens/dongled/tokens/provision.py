@@ -260,10 +260,10 @@ async def show(module: str, uri: str, pin: PinSource, *, ledger: PinLedger = PRO
 
 
 async def attestation(
-    module: str, uri: str, pin: PinSource, role: KeyRole
+    module: str, uri: str, pin: PinSource, role: KeyRole, *, ledger: PinLedger = PROCESS_LEDGER
 ) -> tuple[KeyInfo, tuple[bytes, ...]]:
     """A role's key, the maker's word for it and its issuers (DER). Raises TokenError ``token-unable``."""
-    async with _session(module, uri, pin, frozenset({role})) as session:
+    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
         if not session.attestation:
             raise TokenError(
                 "token-unable",

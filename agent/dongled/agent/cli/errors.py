@@ -11,7 +11,12 @@ import click
 EX_CONFIG = 78
 
 # Somebody has to mend these. A service manager that tried again would use up the token's tries of a PIN.
-_NEVER_AGAIN = frozenset({"pin-wrong", "pin-refused-before", "pin-in-doubt", "pin-final-try", "pin-locked"})
+_NEVER_AGAIN = frozenset(
+    {
+        "pin-wrong", "pin-refused-before", "pin-in-doubt", "pin-final-try", "pin-locked",
+        "puk-wrong", "puk-locked",
+    }
+)  # fmt: skip
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dongled.agent.cli.files import read_file, write_file
 from dongled.agent.cli.token_attest import attest_command
 from dongled.agent.cli.token_doctor import bench_command, doctor_command
 from dongled.agent.cli.token_options import config_option, ledger_of, module_option, pin_source, token_options
+from dongled.agent.cli.token_pin import COMMANDS as PIN_COMMANDS
 from dongled.agent.cli.token_prepare import prepare_command
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ command.add_command(bench_command)
 command.add_command(unlock.command, "unlock")
 command.add_command(attest_command)
 command.add_command(prepare_command)
+for pin_command in PIN_COMMANDS:
+    command.add_command(pin_command)
 
 
 @command.command("list")

@@ -10,11 +10,12 @@ import click
 
 from dongled.agent.cli.errors import reporting_errors
 from dongled.agent.cli.files import read_file, write_file
-from dongled.agent.cli.token_options import pin_source, token_options
+from dongled.agent.cli.token_options import config_option, ledger_of, pin_source, token_options
 
 
 @click.command("attest")
 @token_options
+@config_option
 @click.option("--role", required=True, type=click.Choice(["identity", "data"]), help="Which key.")
 @click.option(
     "--root",
@@ -31,6 +32,7 @@ def attest_command(
     uri: str,
     pin_file: Path | None,
     pin_credential: str | None,
+    config: Path | None,
     role: str,
     roots: tuple[Path, ...],
     output: Path | None,
@@ -47,7 +49,7 @@ def attest_command(
     from dongled.tokens.api import KeyRole
 
     pin = pin_source(pin_file, pin_credential)
-    key, shown = asyncio.run(provision.attestation(module, uri, pin, KeyRole(role)))
+    key, shown = asyncio.run(provision.attestation(module, uri, pin, KeyRole(role), ledger=ledger_of(config)))
     certificates = [x509.load_der_x509_certificate(der) for der in shown]
     pem = b"".join(each.public_bytes(Encoding.PEM) for each in certificates).decode()
     found = {"role": role, "certificates": pem, "checked": bool(roots)}

@@ -12,7 +12,7 @@ from dongled.config.api import KeyPin, Settings
 from dongled.tokens import describe
 from dongled.tokens.api import KeyInfo, KeyRole
 from dongled.tokens.broker import Broker
-from dongled.tokens.checks import the_token
+from dongled.tokens.checks import named_token
 from dongled.tokens.describe import FoundToken
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PinLedger
@@ -59,12 +59,7 @@ class TokenCase:
 
     async def token(self, part: Part) -> FoundToken:
         """The one that the URI names, whatever its PIN's state. Raises TokenError."""
-        flawless = [
-            replace(each, info=replace(each.info, pin_locked=False, pin_final_try=False))
-            for each in await self.found(part)
-        ]
-        named = the_token(parse_token(part.place().uri), flawless, None)
-        return next(each for each in await self.found(part) if each.slot == named.slot)
+        return named_token(parse_token(part.place().uri), await self.found(part))
 
     async def session(self, part: Part) -> TokenSession:
         """Logged in, with the one try that the ledger leaves; no key was looked at. Raises TokenError."""
