@@ -321,16 +321,21 @@ class Member:
             if signed.kind == "announce":
                 self._undecided.hold(source, message, now)
         except (Refusal, PolicyRefused) as error:
+            self._undecided.refused(source, message)
             self._state.refused(error, source, self._session_of(source))
 
     def _learn_staples(self, request: Signed, source: str, now: float) -> None:
+        learned = False
         try:
-            learn_staples(self._state, self._undecided.messages(), request, now)
+            learned = learn_staples(self._state, self._undecided.messages(), request, now)
         except NotForMe:
-            return
+            pass
         except (Refusal, PolicyRefused) as error:
             self._state.refused(error, source)
-        self._judge_again(now)
+            # Of several answers one may have held.
+            learned = isinstance(error, PolicyRefused)
+        if learned:
+            self._judge_again(now)
 
     def rejudge(self, now: float) -> None:
         """The policy has learned something: judge who waits and who holds keys again, now."""

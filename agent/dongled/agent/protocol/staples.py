@@ -14,7 +14,7 @@ from dongled.agent.protocol.messages import Announce, Request, Sealed
 from dongled.agent.protocol.state import State
 
 
-def learn_staples(state: State, undecided: Iterable[bytes], request: Signed, now: float) -> None:
+def learn_staples(state: State, undecided: Iterable[bytes], request: Signed, now: float) -> bool:
     """Show the policy what ``request`` brings, if one of the ``undecided`` announcements is its sender's.
 
     That announcement is a claim. So nothing comes of this but answers that their responder signed, about
@@ -24,11 +24,11 @@ def learn_staples(state: State, undecided: Iterable[bytes], request: Signed, now
     2. and was signed by the epoch key that the announcement names: nobody else spends my time;
     3. show the policy the answers, together with the chains that they are about.
 
-    Raises NotForMe, Refusal or PolicyRefused.
+    Returns whether there was something to learn. Raises NotForMe, Refusal or PolicyRefused.
     """
     sender = _sender(undecided, request.announcement)
     if sender is None:
-        return
+        return False
     announcement, announce, party = sender
     # 1.
     outer = Sealed.parse("request", request.payload)
@@ -39,6 +39,7 @@ def learn_staples(state: State, undecided: Iterable[bytes], request: Signed, now
     # 3.
     inner = Request.parse(own.sealing.open(outer.sealed, ctx))
     state.policy.staple([announcement.chain, announce.data_chain], inner.evidence.ocsp)
+    return bool(inner.evidence.ocsp)
 
 
 def _sender(undecided: Iterable[bytes], digest: bytes) -> tuple[Signed, Announce, Party] | None:

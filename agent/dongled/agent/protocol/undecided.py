@@ -40,3 +40,9 @@ class Undecided:
 
     def decided(self, source: str) -> None:
         self._held.pop(source, None)
+
+    def refused(self, source: str, message: bytes) -> None:
+        """This message is no announcement that could still be taken."""
+        held = self._held.get(source)
+        if held is not None and held[0] == message:
+            del self._held[source]
