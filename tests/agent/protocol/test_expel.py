@@ -250,3 +250,35 @@ def test_an_expulsion_outlives_the_session_of_who_took_it() -> None:
     restarted = bus.join("camera", CAMERA, token=token)
     bus.run(10)
     assert again.can_watch(restarted)
+
+
+@pytest.mark.property("P14")
+def test_the_expelled_is_told_even_if_the_first_order_was_lost(meeting: Meeting) -> None:
+    """Its moderator has dropped it by then, and echoes it no more."""
+    bus, target = meeting.bus, meeting.target
+    moderator = bus.join("moderator-2")
+    moderator.policy.roles["moderator-2"] = {"moderator"}
+    for terminal in bus.terminals:
+        terminal.policy.roles["moderator-2"] = {"moderator"}
+    # The target has the announcement of this moderator, and never a proof that it lives.
+    lost = {"presence", "request", "welcome"}
+    bus.interfere = lambda s, r, m: [] if s is moderator and r is target and kind_of(m) in lost else [m]
+    bus.run(9)
+    bus.interfere = lambda s, r, m: [] if r is target and kind_of(m) == "expel" else [m]
+    meeting.expel(moderator)
+    bus.run(0.5)
+    assert target.alarms == []
+    bus.interfere = lambda s, r, m: [m]
+    bus.run(5)
+    assert [alarm.reason for alarm in target.alarms] == ["expelled"]
+    # An order about an earlier session of it proves nothing, and is not taken without life.
+    remote = target.member._state.remotes[moderator.session]
+    remote.live_until, remote.first_seen = bus.now - 1, bus.now - 100
+
+    def of_another_session(fields: dict[str, Any]) -> None:
+        fields["target"] = [f"urn:uuid:{target.name}", bytes(16), forge.party_of(target).leaf]
+        fields["counter"] = 9
+
+    bus.deliver(target, meeting.forged(moderator, of_another_session))
+    assert target.refused[-1].reason == "not-live"
+    assert len(target.alarms) == 1

@@ -138,7 +138,8 @@ class Expulsions:
         1. a word of mine coming back;
         2. an order of another session, epoch or certificate than the announced one;
         3. anybody but the holder of the identity key giving it;
-        4. a moderator's order from a meeting that is over, played again to this one;
+        4. a moderator's order from a meeting that is over, played again to this one; one that names this
+           session of mine cannot be, and its moderator echoes me no more;
         5. an order of somebody who is no moderator, as the policy has it now;
         6. an order being taken again when it has ended;
         7. a target that is not the terminal that it is named to be.
@@ -164,7 +165,8 @@ class Expulsions:
         # 3.
         signed.verify_es256(remote.identity.public_key, epoch.context("expel"))
         # 4.
-        if not remote.live(now):
+        mine = expel.target == self._state.session and expel.terminal == self._state.me.announce.terminal
+        if not mine and not remote.live(now):
             raise Refusal("not-live", f"{remote.peer.subject} expels without a fresh beacon")
         # 5.
         if MODERATOR not in self._state.policy.check_identity(remote.chain).roles:
