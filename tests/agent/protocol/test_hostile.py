@@ -690,3 +690,20 @@ def test_a_request_needs_no_token_and_proves_no_life_beyond_the_first_25_s(asked
     bus.run(pulled + 27 - bus.now)
     assert viewer.session not in {known.peer.session for known in camera.member.peers(bus.now)}
     assert camera.sealing() is None
+
+
+@pytest.mark.property("P11")
+def test_a_rekey_of_a_publisher_that_is_not_live_installs_nothing_even_while_it_is_asked() -> None:
+    meeting = Meeting()
+    feed = meeting.viewer.member._subscriber.feeds[meeting.camera.session]
+    link = feed.link
+    meeting.ask(meeting.viewer)
+    feed.link = link
+    meeting.bus.interfere = lambda s, r, m: [] if r is meeting.viewer else [m]
+    meeting.bus.join("another")
+    meeting.bus.run(1)
+    remote = meeting.viewer.member._state.remotes[meeting.camera.session]
+    remote.live_until = meeting.bus.now - 0.1
+    opened = len(meeting.viewer.ever_opened)
+    assert meeting.give(meeting.viewer, forge.last(meeting.bus, meeting.camera, "rekey")) == "not-live"
+    assert len(meeting.viewer.ever_opened) == opened

@@ -694,3 +694,16 @@ def test_a_stream_that_cannot_be_shown_ends_its_session(meeting: Meeting) -> Non
     meeting.bus.run(1)
     assert of(meeting.doctor, PrivateEnded)[-1].reason == "source"
     assert of(meeting.nurse, PrivateEnded)[-1].reason == "ended"
+
+
+@pytest.mark.property("P11")
+def test_an_invitation_that_was_refused_costs_the_token_once(meeting: Meeting) -> None:
+    """Whoever plays it again, as it was, makes nobody's token work."""
+    meeting.nurse.policy.deny["publish"] = {"doctor"}
+    derives = meeting.nurse.token.counts["derive"]
+    meeting.invite()
+    (letter, *_) = meeting.letters(meeting.doctor)
+    for _ in range(20):
+        meeting.give(meeting.nurse, letter)
+    assert meeting.nurse.token.counts["derive"] == derives + 1
+    assert len(meeting.letters(meeting.nurse)) < 8

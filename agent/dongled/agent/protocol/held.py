@@ -5,16 +5,20 @@ docs/protocol.md, Publishing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dongled.agent.policy.api import Presented
 from dongled.agent.protocol import limits
+from dongled.agent.protocol.again import Again
 from dongled.agent.protocol.remote import RemoteEpoch
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A request that passed every check but perhaps the policy's; ``nonce`` and ``key_seq`` are its own."""
+    """A request that passed every check but perhaps the policy's; ``nonce`` and ``key_seq`` are its own.
+
+    ``told``: that it is kept.
+    """
 
     streams: frozenset[str]
     epoch: RemoteEpoch
@@ -22,6 +26,7 @@ class Asking:
     request: bytes
     nonce: bytes
     key_seq: int
+    told: Again = field(default_factory=lambda: Again(limits.ANSWER_AGAIN), compare=False)
 
 
 class HeldRequests:

@@ -17,6 +17,7 @@ from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.messages import Announce, Welcome
 from dongled.agent.protocol.own import OwnEpoch
+from dongled.agent.protocol.quota import Quota
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, authorise, verify_announcement
 from dongled.agent.protocol.state import State
@@ -38,6 +39,7 @@ class Introductions:
         self._gap = limits.ANNOUNCE_AGAIN
         self._retry: tuple[float, OwnEpoch, Callable[[float], None]] | None = None
         self._doubled: set[str] = set()
+        self._welcomes = Quota(limits.WELCOME_BURST, limits.WELCOME_RATE)
 
     # --- my own announcement
 
@@ -231,7 +233,8 @@ class Introductions:
         self._evict(min(unproven, key=lambda remote: remote.admitted_at), "evicted", now)
 
     def _welcome(self, remote: Remote, now: float) -> None:
-        if self._state.own is None:
+        # Who gets none, because its terminal announces ever new sessions, has a nonce from my next beacon.
+        if self._state.own is None or not self._welcomes.take(remote.peer.terminal, now):
             return
         remote.welcomed_at, remote.welcomed = now, remote.epoch.party.announcement
         me = self._state.me

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dongled.agent.policy.api import PolicyRefused, PolicyUndecided
 from dongled.agent.protocol import limits, sealing
+from dongled.agent.protocol.again import Again
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.private_messages import SECRET, Ack, Letter, Opaque
@@ -52,16 +53,30 @@ class Seen:
 
     digest: bytes
     taken: bool | None = None
-    acked_at: float = float("-inf")
+    acked: Again = field(default_factory=lambda: Again(limits.LETTER_REACK))
 
 
 @dataclass(slots=True)
 class Window:
-    """The last letters of one epoch of a peer, by counter. What is older than all of them is past."""
+    """The last letters of one epoch of a peer, by counter. What is older than all of them is past.
+
+    ``others``: hashes of the last that were not for me.
+    """
 
     epoch: int
     seen: OrderedDict[int, Seen] = field(default_factory=OrderedDict)
     past: int = 0
+    others: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+
+    def met(self, digest: bytes) -> bool:
+        """Has this letter come before, for me?"""
+        return any(seen.digest == digest for seen in self.seen.values())
+
+    def set_aside(self, digest: bytes) -> None:
+        """It is another's."""
+        self.others[digest] = None
+        while len(self.others) > limits.LETTERS_KEPT:
+            self.others.popitem(last=False)
 
     def find(self, counter: int, digest: bytes) -> Seen | None:
         """The same letter as it came before, None for a new one. Raises Refusal."""
@@ -197,7 +212,8 @@ class Letters:
         """Judge a letter up to the token. Each step prevents one thing:
 
         1. a letter in another's name or meeting;
-        2. one terminal keeping all the others busy with letters that are not theirs;
+        2. one terminal keeping all the others busy with letters that are not theirs; but what somebody plays
+           again costs its sender nothing;
         3. opening what is another's, and telling so;
         4. opening a letter twice, and one from earlier in the session;
         5. a letter that was recorded, and one of somebody who is no longer there;
@@ -210,13 +226,19 @@ class Letters:
         remote, epoch = self._state.sender(signed.announcement, now)
         digest = signed.verify_eddsa(epoch.signing, epoch.context("private"))
         # 2.
-        if not self._quota.take(remote.session.hex(), now):
+        window = self._window(remote, epoch, now)
+        if digest in window.others:
+            raise NotForMe
+        if not window.met(digest) and not self._quota.take(remote.session.hex(), now):
             raise Refusal("letter-quota", f"{remote.peer.subject} sends too many letters")
         # 3.
-        own, ctx, plaintext = self._open(epoch, opaque, now)
+        try:
+            own, ctx, plaintext = self._open(epoch, opaque, now)
+        except NotForMe:
+            window.set_aside(digest)
+            raise
         letter = Letter.parse(plaintext)
         # 4.
-        window = self._window(remote, epoch, now)
         seen = window.find(letter.counter, digest)
         if seen is not None and seen.taken is not False:
             return self._acknowledge(remote, letter.counter, seen, now) if seen.taken else None
@@ -277,14 +299,20 @@ class Letters:
             self._acknowledged(remote, Ack.parse(content).of, now)
             seen.taken = None
             return
-        self._take(letter.kind, content, remote, epoch, now)
+        try:
+            self._take(letter.kind, content, remote, epoch, now)
+        except PolicyUndecided:
+            raise
+        except (Refusal, PolicyRefused):
+            # For good: played again, it must not cost the token anything.
+            seen.taken = None
+            raise
         seen.taken = True
         self._acknowledge(remote, letter.counter, seen, now)
 
     def _acknowledge(self, remote: Remote, counter: int, seen: Seen, now: float) -> None:
-        if now - seen.acked_at < limits.LETTER_REACK or not _usable(remote, now):
+        if not _usable(remote, now) or not seen.acked.take(now):
             return
-        seen.acked_at = now
         self._state.broadcast("private", self._seal(remote, "ack", Ack(counter).encode()))
 
     def _acknowledged(self, remote: Remote, counter: int, now: float) -> None:

@@ -47,8 +47,11 @@ ECHO_USABLE = 18.0
 BATCH = 0.5
 SWITCH = 0.25
 RETIRE = 2.0
-REKEYS_KEPT = 16
+REKEYS_KEPT = 4
 ANSWER_AGAIN = 0.4
+# New requests that one terminal may make at once, and how many more each second.
+REQUEST_BURST = 8.0
+REQUEST_RATE = 1.0
 
 # Requests that await a verdict: sessions, how long each is kept, how often it is judged again. Who asked
 # asks anew before its request is dropped.
@@ -102,6 +105,9 @@ INTRODUCE_AGAIN = 0.25
 ANNOUNCE_AGAIN = 1.0
 ANNOUNCE_MOST = 8.0
 WELCOME_AGAIN = 1.0
+# Welcomes to one terminal, of whatever sessions.
+WELCOME_BURST = 8.0
+WELCOME_RATE = 1.0
 HELD_SECONDS = 5.0
 HELD_SENDERS = 32
 HELD_EACH = 4

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dongled.agent.policy.api import PolicyRefused, PolicyUndecided, Presented
 from dongled.agent.protocol import evidence, limits, sealing
+from dongled.agent.protocol.again import Again
 from dongled.agent.protocol.api import Judged, SealWith, StopSealing, Stream
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.held import Asking, HeldRequests
@@ -31,6 +32,7 @@ from dongled.agent.protocol.messages import (
     Sealed,
     Wrapped,
 )
+from dongled.agent.protocol.quota import Quota
 from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, RemoteEpoch, authorise
 from dongled.agent.protocol.roster import roster_hash
@@ -50,7 +52,7 @@ class Holder:
     grant: bytes = field(repr=False)
     key_seq: int
     why: str
-    answered_at: float
+    answered: Again
     announcement: bytes
     """Hash of the announcement of mine under which the link was granted."""
 
@@ -81,6 +83,7 @@ class Publisher:
         self.holders: dict[bytes, Holder] = {}
         self._asking: dict[bytes, Asking] = {}
         self._held = HeldRequests()
+        self._quota = Quota(limits.REQUEST_BURST, limits.REQUEST_RATE)
         self._keys: dict[str, GrantedKey] = {}
         self._positions: dict[str, Position] = {}
         self._signing: Ed25519PrivateKey | None = None
@@ -165,8 +168,9 @@ class Publisher:
         2. a request in another's name, for another meeting, epoch or receiver;
         3. work done twice for one request, and a request from earlier in the session;
         4. an echo that was recorded, and a grant to somebody who is no longer there;
-        5. asking for what is not published;
-        6. a key for somebody whom the policy, asked now and shown the evidence, does not allow. What it
+        5. one terminal making me say more than the others take from one source;
+        6. asking for what is not published;
+        7. a key for somebody whom the policy, asked now and shown the evidence, does not allow. What it
            cannot tell yet is kept and asked again.
 
         Raises Refusal or PolicyRefused.
@@ -187,7 +191,7 @@ class Publisher:
             return None
         held = self._held.get(remote.session)
         if held is not None and held.request == digest:
-            return self._refuse(epoch, held.nonce, digest, "pending")
+            return self._say_pending(held, now)
         inner = Request.parse(own.sealing.open(outer.sealed, ctx))
         last = remote.requests.get(epoch.party.epoch, 0)
         if inner.counter <= last:
@@ -195,15 +199,18 @@ class Publisher:
         # 4.
         issued = self._state.nonces.issued_at(inner.echo, remote.session, now)
         remote.prove_by_message(issued, now)
+        # 5.
+        if not self._quota.take(remote.peer.terminal, now):
+            raise Refusal("request-quota", f"{remote.peer.subject} asks too often")
         remote.requests[epoch.party.epoch] = inner.counter
         remote.shows_that_it_knows_me(now, announced=own is self._state.own)
         remote.has_nonce = True
-        # 5.
+        # 6.
         wanted = frozenset(inner.streams) & frozenset(self._streams)
         if not wanted:
             self._refuse(epoch, inner.nonce, digest, "unknown-stream")
             raise Refusal("unknown-stream", ", ".join(inner.streams)[:100])
-        # 6.
+        # 7.
         challenge = evidence.challenge(ctx, inner.echo)
         shown = inner.evidence
         streams = tuple(sorted(wanted))
@@ -237,9 +244,13 @@ class Publisher:
         if not self._held.hold(remote.session, ask, now):
             self._refuse(ask.epoch, ask.nonce, ask.request, "full")
             raise Refusal("requests-full", f"{limits.HELD_REQUESTS} requests await a verdict")
-        self._refuse(ask.epoch, ask.nonce, ask.request, "pending")
+        self._say_pending(ask, now)
         if not waited:
             self._judged("held", remote, ask.streams, error)
+
+    def _say_pending(self, ask: Asking, now: float) -> None:
+        if ask.told.take(now):
+            self._refuse(ask.epoch, ask.nonce, ask.request, "pending")
 
     def _turn_down(self, remote: Remote, ask: Asking, error: Refusal | PolicyRefused) -> None:
         self._held.drop(remote.session)
@@ -295,11 +306,9 @@ class Publisher:
 
     def _answer_again(self, remote: Remote, holder: Holder, now: float) -> None:
         # The grant or a rekey was lost: the same bytes again, so that both ends keep one link.
-        if now - holder.answered_at < limits.ANSWER_AGAIN:
-            return
-        holder.answered_at = now
-        self._state.broadcast("grant", holder.grant)
-        self._resend(holder.key_seq, now)
+        if holder.answered.take(now):
+            self._state.broadcast("grant", holder.grant)
+            self._resend(holder.key_seq, now)
 
     def _say_again(self, now: float) -> None:
         # Whoever missed it would see nothing until the next beacon, in seven seconds.
@@ -431,6 +440,8 @@ class Publisher:
         sealed = sealing.seal_twice(ask.epoch.sealing, ask.epoch.data, keys.encode(), ctx)
         payload = Grant(ask.epoch.party.announcement, ask.nonce, sealed).encode()
         message, _ = me.sign("grant", payload, ctx)
+        answered = Again(limits.ANSWER_AGAIN)
+        answered.take(now)
         before = self.holders.get(remote.session)
         if before is None or (before.streams, before.why) != (allowed.streams, allowed.why):
             streams = tuple(sorted(allowed.streams))
@@ -444,7 +455,7 @@ class Publisher:
             message,
             self.key_seq,
             allowed.why,
-            now,
+            answered,
             me.digest,
         )
         self._state.broadcast("grant", message)

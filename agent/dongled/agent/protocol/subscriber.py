@@ -396,7 +396,7 @@ class Subscriber:
         feed = self.feeds.get(remote.session)
         if feed is None or (feed.link is None and feed.asked is None):
             return None
-        if not remote.live(now) and feed.asked is None:
+        if not remote.live(now) and feed.link is not None:
             raise Refusal("not-live", f"{remote.peer.subject} rekeys without a fresh beacon")
         if rekey.key_seq == feed.key_seq:
             return None
