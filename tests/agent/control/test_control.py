@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from dongled.agent.control.client import expel, fetch_status, watch_status
+from dongled.agent.control.client import expel, fetch_status, talk
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
 from dongled.agent.errors import AgentError
@@ -74,10 +75,11 @@ with varlink.Client.new_with_address("unix:" + sys.argv[1]) as client:
 
 
 async def test_the_status_is_watched_until_one_hangs_up(control: Path) -> None:
-    async with aclosing(watch_status(control, 0.2)) as watching:
-        assert [(await anext(watching)).name for _ in range(3)] == ["camera"] * 3
+    async with talk(control) as daemon, aclosing(daemon.Watch(every=0.2)) as watching:
+        assert [(await anext(watching))["status"].name for _ in range(3)] == ["camera"] * 3
     with pytest.raises(AgentError) as refused:
-        await anext(watch_status(control, 0.01))
+        async with talk(control) as daemon:
+            await anext(daemon.Watch(every=0.01))
     assert refused.value.reason == "interval"
 
 
@@ -117,6 +119,28 @@ async def test_garbage_hurts_nobody_else(control: Path, garbage: bytes) -> None:
     await writer.drain()
     writer.close()
     assert (await fetch_status(control)).name == "camera"
+
+
+@pytest.mark.parametrize("change", ["less", "more", "none"])
+async def test_a_daemon_of_another_version_is_told_from_one_that_is_silent(
+    tmp_path: Path, change: str
+) -> None:
+    status = asdict(ControlledDouble().status())
+    if change == "less":
+        del status["audit_failed"]
+    else:
+        status["news"] = []
+    answer = b"{" if change == "none" else json.dumps({"parameters": {"status": status}}).encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\0")
+        writer.write(answer + b"\0")
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "other.sock")
+    with pytest.raises(AgentError) as refused:
+        await fetch_status(tmp_path / "other.sock")
+    assert refused.value.reason == "other-version"
+    server.close()
 
 
 async def test_no_daemon_and_no_answer_are_told_apart(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from asyncvarlink import VarlinkClientProtocol, VarlinkErrorReply, connect_unix_varlink
+from asyncvarlink.conversion import ConversionError
 
 from dongled.agent.control.interface import ControlInterface, Failed
 from dongled.agent.errors import AgentError
@@ -26,15 +28,6 @@ async def fetch_status(path: Path) -> DaemonStatus:
     async with talk(path) as daemon, asyncio.timeout(TIMEOUT):
         status: DaemonStatus = (await daemon.Status())["status"]
         return status
-
-
-async def watch_status(path: Path, every: float) -> AsyncGenerator[DaemonStatus, None]:
-    """The daemon's status now and every so many seconds. Raises AgentError, when the daemon stops too."""
-    async with talk(path) as daemon:
-        answers = daemon.Watch(every=every)
-        while True:
-            async with asyncio.timeout(TIMEOUT + every):
-                yield (await anext(answers))["status"]
 
 
 async def expel(path: Path, peer: str, reason: str) -> list[str]:
@@ -122,6 +115,12 @@ async def talk(path: Path) -> AsyncIterator[Any]:
             "not-running",
             f"No daemon answers on {path}.",
             "Start it with 'dongled run', or name its socket with --socket or its file with --config.",
+        ) from None
+    except (ConversionError, JSONDecodeError) as error:
+        raise AgentError(
+            "other-version",
+            f"The daemon on {path} says what this command does not understand: {error}.",
+            "Restart the daemon: it is of another version.",
         ) from None
     except (TimeoutError, ConnectionError) as error:
         raise AgentError(
