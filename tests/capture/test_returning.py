@@ -253,4 +253,4 @@ def test_a_camera_whose_node_goes_and_comes_is_read_again(
     assert pictures >= 2
     assert all(each.released.wait(10) for each in captures[:2])
     source.close()
-    assert threading.active_count() < 10
+    assert not [thread for thread in threading.enumerate() if str(node) in thread.name]

@@ -205,8 +205,8 @@ async def test_a_flood_of_requests_makes_one_key_frame_a_second(
         recorder = await somebody.record(true)
         await asyncio.wait_for(recorder.enough.wait(), 20)
         assert recorder.ask is not None
-        before = sending((await asyncio.to_thread(camera.status)).meetings[0]).keyframes
         began = time.monotonic()
+        before = sending((await asyncio.to_thread(camera.status)).meetings[0]).keyframes
         for _ in range(250):
             recorder.ask()
             await asyncio.sleep(0.02)

@@ -32,6 +32,9 @@ from support.openssl import openssl
 
 Members = Callable[..., Any]
 
+# What JanusRoom.leave promises, times three.
+LEFT_WITHIN = 3 * 4.0
+
 
 def bus_link() -> BusLink:
     return BusLink(IceSettings())
@@ -291,7 +294,7 @@ async def test_a_feed_is_published_watched_and_gone(
     assert feed == Feed(feed_id, "alice's door", "vp8", encrypted)
     subscriber = StockSubscriber()
     await bob.subscribe(feed, subscriber)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await subscriber.received.wait()
     # A newcomer is told of it before its join returns.
     _, to_carol = await enter(janus, "carol", encrypted=encrypted)
@@ -329,7 +332,7 @@ async def test_unsubscribing_and_watching_again(janus: JanusServer, enter: Membe
     for _ in range(2):
         subscriber = StockSubscriber()
         await bob.subscribe(feed, subscriber)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await subscriber.received.wait()
         await bob.unsubscribe(feed.id)
     assert to_bob.told == [("published", feed)]
@@ -349,7 +352,7 @@ async def test_a_subscriber_whose_peer_connection_breaks_may_come_again(
     assert await to_bob.wait(3) == [("published", feed), ("gone", feed.id), ("published", feed)]
     again = StockSubscriber()
     await bob.subscribe(feed, again)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await again.received.wait()
 
 
@@ -367,10 +370,10 @@ async def test_a_killed_janus_is_noticed(own_janus: JanusServer, enter: Members)
     os.kill(own_janus.pid, signal.SIGKILL)
     started = time.monotonic()
     assert await to_alice.wait(1) == [("lost", "sfu-closed")]
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3 * 2
     started = time.monotonic()
     await alice.leave()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < LEFT_WITHIN
     assert to_alice.told == [("lost", "sfu-closed")]
 
 
@@ -385,6 +388,6 @@ async def test_a_janus_that_hangs_is_noticed(
         assert await to_alice.wait(1) == [("lost", "sfu-silent")]
         started = time.monotonic()
         await alice.leave()
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < LEFT_WITHIN
     finally:
         os.kill(own_janus.pid, signal.SIGCONT)

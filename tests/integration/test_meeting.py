@@ -14,6 +14,7 @@ import pytest
 from dongled.agent.demo.commands import PROGRAM, start, stop
 from integration.conftest import Company, Launch
 from integration.running import (
+    BUSY,
     PATIENCE,
     alive,
     command_line_of,
@@ -36,7 +37,7 @@ def test_the_viewer_sees_within_three_seconds_and_nothing_fails(launch: Launch) 
     assert came.first_frame_ms is not None
     assert came.first_frame_ms < 3 * 3000
     assert not any(came.frames_failed.values())
-    assert not meeting.refused
+    assert not meeting.refused.keys() - BUSY
 
 
 @pytest.mark.property("P6")

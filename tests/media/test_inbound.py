@@ -93,7 +93,7 @@ class Bench:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.0005)

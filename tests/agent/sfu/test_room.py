@@ -375,7 +375,7 @@ async def test_a_feed_that_goes_takes_its_subscription_along() -> None:
             await room.subscribe(FEED, peer)
             await janus.tell(janus.handle(), leaving="f1")
             await listener.wait_for("gone", "f1")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await peer.closed.wait()
 
 
@@ -408,7 +408,7 @@ async def test_a_subscription_that_hangs_up_is_offered_anew() -> None:
             await janus.send({"janus": "hangup", "sender": janus.handle(index=1)})
             assert await listener.wait(3) == [("published", FEED), ("gone", "f1"), ("published", FEED)]
             await room.subscribe(FEED, FakePeer())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await peer.closed.wait()
 
 
