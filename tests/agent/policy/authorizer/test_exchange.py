@@ -38,6 +38,17 @@ def said(asked: dict[str, Any], **answer: Any) -> bytes:
     return ok(json.dumps({"id": asked["id"], "allow": True} | answer).encode(), JSON)
 
 
+@pytest.mark.parametrize("behind", ["\n", "\r", " ", "\0", "\u00e9"])
+async def test_a_bearer_token_with_something_behind_it_is_told_to_nobody(tmp_path: Path, behind: str) -> None:
+    path = tmp_path / "socket"
+    address = Address("http://authorizer/", socket=path, bearer=lambda: f"s3cr3t{behind}")
+    async with scripted(path, said), exchange(address) as here:
+        with pytest.raises(PolicyUndecided) as undecided:
+            await here.ask(question())
+    assert undecided.value.reason == "authorizer-bearer"
+    assert "s3cr3t" not in f"{undecided.value}{undecided.value.hint}"
+
+
 async def test_the_question_is_the_documented_one(tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import secrets
 import ssl
 from collections.abc import Callable
@@ -105,7 +106,7 @@ class Exchange:
         }
         try:
             if self._address.bearer is not None:
-                headers["Authorization"] = f"Bearer {self._address.bearer()}"
+                headers["Authorization"] = f"Bearer {_token(self._address.bearer())}"
             # 2.
             async with (
                 asyncio.timeout(self._timeout),
@@ -130,6 +131,14 @@ class Exchange:
             raise _undecided("unreachable", (str(error) or type(error).__name__)[:100]) from None
         except ConfigError as error:
             raise _undecided("unreachable", f"its bearer token cannot be read: {error}"[:200]) from None
+
+
+# RFC 9110, 5.5
+def _token(bearer: str) -> str:
+    """What is wrong with a header the HTTP library tells, and the whole header with it: so not to it."""
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", bearer):
+        raise _undecided("bearer", "its bearer token is no line of printable ASCII")
+    return bearer
 
 
 def _context(address: Address) -> ssl.SSLContext | bool:
