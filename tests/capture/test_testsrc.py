@@ -98,7 +98,7 @@ def test_close_wakes_a_reader_at_once() -> None:
     source.fps = 1
     reader.start()
     source.close()
-    reader.join(5)
+    reader.join(25)
     assert [error.reason for error in failures] == ["closed"]
 
 

@@ -372,13 +372,13 @@ def test_a_decoder_that_falls_behind_drops_what_waits_and_goes_on_at_a_key_frame
     class Stuck(Kept):
         def write(self, picture: Picture) -> None:
             entered.set()
-            released.wait(5)
+            released.wait(60)
             super().write(picture)
 
     stuck = Stuck()
     bench = Bench(*[generation] * encrypted, pictures=[stuck], encrypted=encrypted)
     bench.receive(wires[0])
-    assert entered.wait(5)
+    assert entered.wait(30)
     bench.receive(*wires[1:])
     released.set()
     stats = bench.end()

@@ -86,7 +86,7 @@ def test_a_signal_reaches_the_command_and_the_rest_dies_with_it(number: signal.S
     answer = f"trap 'exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
     with supervised(STUBBORN + answer) as (process, pipe):
         process.send_signal(number)
-        assert process.wait(10) == 9
+        assert process.wait(60) == 9
         assert everything_died(pipe)
 
 

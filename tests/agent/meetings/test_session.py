@@ -131,12 +131,12 @@ class Bench:
     async def lose_token(self) -> None:
         """Until it is saying goodbye."""
         self.terminal.lose(TokenError("token-absent", "no"))
-        await asyncio.wait_for(self.leaving.wait(), 10)
+        await asyncio.wait_for(self.leaving.wait(), 30)
 
     async def run(self) -> asyncio.Task[str]:
         joined = asyncio.Event()
         task = asyncio.create_task(self.session.run(joined.set))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await joined.wait()
             await self.room.published.wait()
         return task
@@ -159,7 +159,7 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
 
 
 async def over(task: asyncio.Task[str]) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await task
 
 

@@ -84,7 +84,7 @@ def prepare(streams: Streams) -> None:
 
 async def begun(room: Room, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.create_task(work)
-    await asyncio.wait_for(room.asked.wait(), 10)
+    await asyncio.wait_for(room.asked.wait(), 30)
     room.asked.clear()
     return task
 

@@ -51,7 +51,7 @@ class Listener:
 
     async def wait(self, count: int) -> list[tuple[Any, ...]]:
         """What was told, once that are at least ``count``."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.told) < count:
                 self._new.clear()
                 await self._new.wait()
@@ -59,7 +59,7 @@ class Listener:
 
     async def wait_for(self, *what: Any) -> None:
         """Until exactly this was told."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while what not in self.told:
                 self._new.clear()
                 await self._new.wait()
@@ -224,7 +224,7 @@ class FakeJanus:
 
     async def asked(self, kind: str, count: int = 1) -> None:
         """Until so many requests of the session or of a plugin had this name."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sum(kind in (r["janus"], r.get("body", {}).get("request")) for r in self.requests) < count:
                 self._asked.clear()
                 await self._asked.wait()
