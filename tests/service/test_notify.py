@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,15 @@ def test_without_a_service_manager_nothing_happens(tmp_path: Path) -> None:
     assert not Notifier({})
     Notifier({}).tell(READY="1")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell(READY="1")
+
+
+def test_without_a_free_descriptor_nothing_happens(systemd: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_free(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    notifier = Notifier(systemd.environment())
+    monkeypatch.setattr(socket, "socket", none_free)
+    notifier.tell(WATCHDOG="1")
 
 
 def test_a_service_manager_that_reads_nothing_holds_nobody_up(systemd: Manager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -28,9 +29,7 @@ class Notifier:
         if not self._address:
             return
         lines = (f"{key}={' '.join(value.split())}" for key, value in assignments.items())
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            try:
-                sender.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
-            except OSError:
-                # A service manager that went away, or is flooded, must not take the meeting with it.
-                return
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        # A service manager that went away, or is flooded, must not take the meeting with it.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as sender:
+            sender.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
