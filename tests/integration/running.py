@@ -143,6 +143,15 @@ def command_line_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+def nothing_leaked(running: Running, *secrets: str) -> None:
+    """In its log, its configuration, and what others can see of its processes."""
+    pids = [running.process.pid, *running.children()]
+    seen = running.log.encode() + b"".join(environment_of(pid) + command_line_of(pid) for pid in pids)
+    seen += (running.folder / "dongled.toml").read_bytes()
+    for secret in secrets:
+        assert secret.encode() not in seen
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -13,7 +13,7 @@ import pytest
 
 from integration.card_terminal import OPENSC, YKCS11, CardTerminal, make_card_terminal
 from integration.conftest import Company
-from integration.running import PATIENCE, Running, opened, sending
+from integration.running import PATIENCE, Running, nothing_leaked, opened, sending
 from support.card import bench, pcscd
 from support.card.bench import PivCard
 from support.card.pcscd import Pcscd
@@ -107,6 +107,7 @@ def test_pulled_in_mid_meeting(card: PivCard, meet: Meet, module: str) -> None:
         viewer.until(lambda meeting: opened(meeting) > 10)
         assert camera.status().token.state == "READY"
         assert camera.status().meetings[0].session != session
+    nothing_leaked(camera, card.pin_text, card.puk_text)
 
 
 @pytest.mark.fault("pulled in mid-meeting, mute")
@@ -134,6 +135,21 @@ def test_grace_delays_leaving_alone(card: PivCard, meet: Meet) -> None:
     assert not viewer.until(lambda meeting: not meeting.peers).peers
     camera.until(lambda meeting: meeting.state == "waiting")
     card.insert()
+    viewer.until(lambda meeting: opened(meeting) > 10)
+
+
+@pytest.mark.fault("inserted again within grace")
+def test_inserted_again_within_grace(card: PivCard, meet: Meet) -> None:
+    camera, viewer = meet(token="grace = 300")
+    viewer.until(lambda meeting: opened(meeting) > 10)
+    card.inserted.pull()
+    muted = camera.until(lambda meeting: meeting.state == "muted")
+    assert sending(muted).generation is None
+    viewer.until(lambda meeting: not meeting.peers)
+    card.insert()
+    # It never left the room, and is somebody else in it all the same.
+    again = camera.until(lambda meeting: meeting.state == "joined")
+    assert again.session not in ("", muted.session)
     viewer.until(lambda meeting: opened(meeting) > 10)
 
 

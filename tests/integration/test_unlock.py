@@ -11,7 +11,7 @@ import pytest
 
 from dongled.agent.demo.commands import PROGRAM
 from integration.conftest import Company, Launch
-from integration.running import Running, command_line_of, environment_of, opened
+from integration.running import Running, nothing_leaked, opened
 from support.card import fido_key, pcscd
 from support.card.fido_authenticator import Authenticator
 from support.card.pcscd import SOCKET_VARIABLE, Pcscd
@@ -45,14 +45,6 @@ def token_is(running: Running, state: str, why: str = "") -> None:
         return token.state == state and why in token.why
 
     running.until(so)
-
-
-def nothing_leaked(running: Running, *secrets: str) -> None:
-    pids = [running.process.pid, *running.children()]
-    seen = running.log.encode() + b"".join(environment_of(pid) + command_line_of(pid) for pid in pids)
-    seen += (running.folder / "dongled.toml").read_bytes()
-    for secret in secrets:
-        assert secret.encode() not in seen
 
 
 @pytest.mark.fault("unlocked by an operator, who is wrong first")

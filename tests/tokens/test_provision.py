@@ -202,6 +202,7 @@ async def test_a_certificate_is_stored_beside_its_key(token: SoftToken, tmp_path
     assert pkcs11_tool(token, "--list-objects", "--type", "cert").count("Certificate Object") == 1
 
 
+@pytest.mark.fault("wrong KeyUsage at import")
 @pytest.mark.parametrize(
     ("role", "usage", "reason"),
     [

@@ -22,6 +22,9 @@ from dongled.tokens.opened import OpenedToken, open_token
 from dongled.tokens.pin import PinFile
 from support.card import bench, piv_management
 from support.card.bench import DATA, IDENTITY, OPENSC, YKCS11, PivCard
+from support.card.fido import AID as FIDO
+from support.card.fido import FidoApplet
+from support.card.fido_authenticator import Authenticator
 from tokens.bench import answering, new_pin, point_of, wait_gone, write_pin
 from tokens.test_cli import answer, token_command
 from tokens.test_faults import FakeClock, worker_of
@@ -290,10 +293,16 @@ async def test_another_card_in_its_place(card: PivCard, module: str) -> None:
 @MODULES
 @pytest.mark.fault("foreign SELECT")
 async def test_another_program_selects_another_applet(card: PivCard, module: str) -> None:
+    """It logs everybody out. OpenSC's own tool does it, with the card shared."""
+    card.inserted.card.applets += (FidoApplet(Authenticator()),)
     opened = await opened_card(card, module)
     assert card.applet.verified
-    card.applet.deselect()
+    select = "00:A4:04:00:08:" + ":".join(f"{byte:02X}" for byte in FIDO)
+    done = await asyncio.to_thread(bench.tool, card, "opensc-tool", "-s", select)
+    assert "SW1=0x90, SW2=0x00" in done.stdout, done.stdout + done.stderr
+    assert not card.applet.verified
     await check_works(opened, card)
+    assert card.applet.pin.left == 3
     await opened.close()
 
 
