@@ -201,6 +201,7 @@ def test_a_power_cut_around_what_the_token_is_given(
         assert site.on_token("identity") == (new if accepted else old)
 
 
+@pytest.mark.fault("power cut between writing a new certificate to the token and removing the old one")
 def test_a_power_cut_between_writing_the_new_and_removing_the_old_one(site: Site, served: Platform) -> None:
     """The token then holds two; the later one counts, whichever the module lists first."""
     site.enroll()

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from support.card import exclusive, presence, tlv
+from support.card import foreign as other
 from support.card.apdu import Card
-from support.card.pcscd import READER, SOCKET_VARIABLE, Pcscd
+from support.card.pcscd import READER, ROOT, SOCKET_VARIABLE, Pcscd
 from support.card.piv import ATR, PivApplet, certificate_object
 from support.card.vpcd import InsertedCard
 
@@ -137,6 +138,23 @@ def held(card: PivCard) -> Iterator[None]:
         finally:
             holder.stdin.close()
             holder.wait(10)
+
+
+@contextmanager
+def foreign(card: PivCard) -> Iterator[None]:
+    """In this one's place, which is out of the reader, a card that another program plays."""
+    wait_until("absent", card.daemon, card.slot)
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-I", other.__file__, str(ROOT), str(card.daemon.port + card.slot)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as emulator:
+        try:
+            wait_until("present", card.daemon, card.slot)
+            yield
+        finally:
+            emulator.kill()
 
 
 def wait_until(state: str, daemon: Pcscd, slot: int) -> None:

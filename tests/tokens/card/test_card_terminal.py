@@ -290,6 +290,18 @@ async def test_another_card_in_its_place(card: PivCard, module: str) -> None:
     await opened.close()
 
 
+@pytest.mark.fault("a card of another kind, played by another emulator")
+async def test_a_card_that_is_none_of_ours(card: PivCard) -> None:
+    opened = await opened_card(card, YKCS11)
+    card.inserted.pull()
+    with bench.foreign(card):
+        assert (await refused(opened.sign(bytes(32)))).reason == "token-absent"
+        assert await provision.list_tokens(YKCS11) == []
+    await asyncio.to_thread(card.insert)
+    await check_works(opened, card)
+    await opened.close()
+
+
 @MODULES
 @pytest.mark.fault("foreign SELECT")
 async def test_another_program_selects_another_applet(card: PivCard, module: str) -> None:
