@@ -51,6 +51,7 @@ PAYLOADS: dict[str, Callable[[bytes], Any]] = {
     "refuse": lambda payload: messages.Sealed.parse("refuse", payload),
     "rekey": messages.Rekey.parse,
     "leave": messages.Leave.parse,
+    "expel": messages.Expel.parse,
     "private": private_messages.Opaque.parse,
 }
 INSIDES: dict[str, Callable[[bytes], Any]] = {

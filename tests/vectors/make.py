@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,23 @@ class Messages:
         order = Expel(ours.party.leaf, ours.party.session, 1, 1, *target, "not invited", 43_200)
         self._message("expel", camera, order.encode())
         self._private()
+        self._next_round()
+
+    def _next_round(self) -> None:
+        """The camera's second announcement: fresh epoch keys, and the hash of the first."""
+        own = self.camera.own
+        kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(seed("camera ml-kem 2", 64)).public_key()
+        dh = x25519.X25519PrivateKey.from_private_bytes(seed("camera x25519 2")).public_key()
+        signing = Ed25519PrivateKey.from_private_bytes(seed("camera signing 2")).public_key()
+        second = replace(
+            own.announce,
+            epoch=2,
+            previous=own.digest,
+            xwing=kem.public_bytes_raw() + dh.public_bytes_raw(),
+            signing=signing.public_bytes_raw(),
+        )
+        party = Party(own.party.leaf, own.party.session, 2)
+        self._message("announce", replace(self.camera, own=replace(own, party=party)), second.encode())
 
     def _private(self) -> None:
         """The camera invites the viewer, which accepts, shows its badge in return, and ends it later."""

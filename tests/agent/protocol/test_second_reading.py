@@ -6,6 +6,7 @@ and `hashlib`, everything else is the page. Were the page incomplete, this could
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -25,6 +26,7 @@ VECTORS = Path(__file__).parents[2] / "vectors/dongled"
 PARTIES: Any = json.loads((VECTORS / "parties.json").read_text())
 MESSAGES: Any = json.loads((VECTORS / "messages.json").read_text())
 FRAMES: Any = json.loads((VECTORS / "frames.json").read_text())
+PACKETS: Any = json.loads((VECTORS / "bus.json").read_text())
 
 
 def sha256(data: bytes) -> bytes:
@@ -109,6 +111,17 @@ class Message:
         aad = b"dongled/1 " + self.kind.encode() + sha256(ctx)
         return cbor2.dumps(["Signature1", self.protected, aad, self.raw])
 
+    def verify_by_token(self, ctx: bytes) -> bytes:
+        """By the identity key of the certificate that stands first in it; returns the leaf."""
+        assert self.header[1] == -7
+        chain = self.header[33]
+        leaf = chain if isinstance(chain, bytes) else chain[0]
+        key = x509.load_der_x509_certificate(leaf).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        r, s = (int.from_bytes(part, "big") for part in (self.signature[:32], self.signature[32:]))
+        key.verify(encode_dss_signature(r, s), self.structure(ctx), ec.ECDSA(hashes.SHA256()))
+        return leaf
+
     def verify(self, sender: Announced, ctx: bytes) -> bytes:
         """By the sender's epoch key; returns the message's hash."""
         assert self.header == {1: -8, 4: sender.hash}
@@ -125,14 +138,9 @@ class Announced(Message):
         chain = self.header[33]
         leaf = chain if isinstance(chain, bytes) else chain[0]
         self.leaf = sha256(leaf)
-        assert self.header[1] == -7
         assert self.payload["leaf"] == self.leaf
         ctx = context("announce", self.party(b""), [], b"", self.payload)
-        r, s = self.signature[:32], self.signature[32:]
-        key = x509.load_der_x509_certificate(leaf).public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-        key.verify(signature, self.structure(ctx), ec.ECDSA(hashes.SHA256()))
+        self.verify_by_token(ctx)
         self.hash = sha256(self.structure(ctx))
 
     def party(self, announcement: bytes) -> list[Any]:
@@ -251,12 +259,54 @@ def test_evidence_by_the_page_alone(camera: Announced) -> None:
 def test_a_beacon_by_the_page_alone(camera: Announced, viewer: Receiver) -> None:
     beacon = Message(sent("presence", "camera"))
     ctx = context("presence", camera.whole, [], b"", camera.payload)
-    r, s = (int.from_bytes(part, "big") for part in (beacon.signature[:32], beacon.signature[32:]))
-    key = x509.load_der_x509_certificate(beacon.header[33]).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    key.verify(encode_dss_signature(r, s), beacon.structure(ctx), ec.ECDSA(hashes.SHA256()))
+    assert sha256(beacon.verify_by_token(ctx)) == beacon.payload["leaf"] == camera.leaf
     here = sorted([a.payload["session"], a.leaf] for a in (camera, viewer.announced))
     assert beacon.payload["roster"] == sha256(cbor2.dumps(here))
+
+
+def test_a_welcome_and_a_leave_by_the_page_alone(camera: Announced, viewer: Receiver) -> None:
+    me = viewer.announced
+    welcome = Message(sent("welcome", "camera"))
+    welcome.verify(camera, context("welcome", camera.whole, me.whole, b"", camera.payload))
+    assert welcome.payload["to"] == me.hash
+    assert len(welcome.payload["nonce"]) == 16
+    leave = Message(sent("leave", "camera"))
+    leave.verify(camera, context("leave", camera.whole, [], b"", camera.payload))
+    assert leave.payload == {"counter": Message(sent("presence", "camera")).payload["counter"]}
+
+
+def test_an_expulsion_by_the_page_alone(camera: Announced, viewer: Receiver) -> None:
+    order = Message(sent("expel", "camera"))
+    leaf = order.verify_by_token(context("expel", camera.whole, [], b"", camera.payload))
+    assert sha256(leaf) == order.payload["leaf"] == camera.leaf
+    assert (order.payload["session"], order.payload["epoch"]) == (camera.payload["session"], 1)
+    them = viewer.announced
+    assert order.payload["target"] == [them.payload["terminal"], them.payload["session"], them.leaf]
+
+
+def test_the_next_round_by_the_page_alone(camera: Announced) -> None:
+    announced = [bytes.fromhex(m["message"]) for m in MESSAGES if m["type"] == "announce"]
+    second = Announced(announced[-1])
+    assert (second.payload["epoch"], second.payload["previous"]) == (2, camera.hash)
+    assert (camera.payload["epoch"], camera.payload["previous"]) == (1, b"")
+    same = ("meeting", "terminal", "leaf", "session", "data", "data_chain")
+    assert [second.payload[name] for name in same] == [camera.payload[name] for name in same]
+    fresh = ("xwing", "signing")
+    assert not any(second.payload[name] == camera.payload[name] for name in fresh)
+    assert len(second.payload["xwing"]) == 1184 + 32
+
+
+@pytest.mark.parametrize("vector", PACKETS, ids=lambda v: v["label"])
+def test_packets_by_the_page_alone(vector: Any) -> None:
+    seed = b"dongled/1 test vectors " + vector["label"].encode()
+    message = hashlib.shake_256(seed).digest(vector["size"])
+    parts = [message[at : at + 15_360] for at in range(0, len(message), 15_360)]
+    packets = [b"\x01" + message]
+    if len(parts) > 1:
+        heads = [b"\x02" + sha256(message)[:16] + bytes([index, len(parts)]) for index in range(len(parts))]
+        packets = [head + part for head, part in zip(heads, parts, strict=True)]
+    assert [packet[:19].hex() for packet in packets] == vector["heads"]
+    assert [sha256(base64.b64encode(p)).hex() for p in packets] == vector["text_sha256"]
 
 
 def read_letter(message: Message, to: Receiver, sender: Announced) -> tuple[str, Any, bytes]:
