@@ -707,3 +707,36 @@ def test_a_rekey_of_a_publisher_that_is_not_live_installs_nothing_even_while_it_
     opened = len(meeting.viewer.ever_opened)
     assert meeting.give(meeting.viewer, forge.last(meeting.bus, meeting.camera, "rekey")) == "not-live"
     assert len(meeting.viewer.ever_opened) == opened
+
+
+# Points of small order: whatever they are multiplied by, the shared secret is zero (RFC 7748, section 6.1).
+SMALL_ORDER = [
+    bytes(32),
+    b"\x01" + bytes(31),
+    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+]
+
+
+@pytest.mark.property("P9")
+@pytest.mark.property("P14")
+@pytest.mark.parametrize("xwing", [*(("x25519", point) for point in SMALL_ORDER), ("ml-kem", b"\xff" * 1184)])
+def test_a_key_that_nothing_can_be_sealed_to_is_refused_when_it_is_announced(
+    meeting: Meeting, xwing: tuple[str, bytes]
+) -> None:
+    """Else whoever is to seal to it stumbles, in the middle of giving the others their keys."""
+    which, bad = xwing
+    insider = forge.epoch_of(meeting.insider)
+    good = insider.announce.xwing
+    key = good[:1184] + bad if which == "x25519" else bad + good[1184:]
+    payload = replace(insider.announce, xwing=key, epoch=2, previous=insider.digest)
+    ctx = context("announce", "meeting", Party(insider.party.leaf, insider.party.session, 2), payload.suites)
+    bad_one = forge.token_sign("announce", payload.encode(), list(insider.chain), meeting.insider, ctx)
+    assert meeting.give(meeting.camera, bad_one) == "bad-key"
+    # What would have been answered by a grant, had the key been taken.
+    digest = hashlib.sha256(cose.parse(bad_one).structure(ctx)).digest()
+    nonce = meeting.insider.member._state.remotes[meeting.camera.session].nonce
+    sender = Party(insider.party.leaf, insider.party.session, 2, digest)
+    request = forged_request(meeting, digest, sender, echo=nonce, nonce=b"\x01" * 16)
+    meeting.bus.deliver(meeting.camera, request)
+    meeting.still_fine()

@@ -43,12 +43,13 @@ class XWingKey:
 
 
 def xwing_public(raw: bytes) -> hpke.MLKEM768X25519PublicKey:
-    """A peer's X-Wing key from its 1,216 bytes. Raises Refusal."""
+    """A peer's X-Wing key from its 1,216 bytes, to which something can be sealed. Raises Refusal."""
     try:
-        return hpke.MLKEM768X25519PublicKey(
-            mlkem.MLKEM768PublicKey.from_public_bytes(raw[:MLKEM_PUBLIC]),
-            x25519.X25519PublicKey.from_public_bytes(raw[MLKEM_PUBLIC:]),
-        )
+        kem = mlkem.MLKEM768PublicKey.from_public_bytes(raw[:MLKEM_PUBLIC])
+        dh = x25519.X25519PublicKey.from_public_bytes(raw[MLKEM_PUBLIC:])
+        # A point of small order fails with any key, and would fail when something is sealed to it.
+        x25519.X25519PrivateKey.generate().exchange(dh)
+        return hpke.MLKEM768X25519PublicKey(kem, dh)
     except ValueError:
         raise Refusal("bad-key", "not an X-Wing public key") from None
 
