@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, SoftToken, Terminal, certificate, kind_of, point_of
 from dongled.agent.protocol import cbor, cose, limits, sealing
+from dongled.agent.protocol.api import Stream
 from dongled.agent.protocol.context import Party, context
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, Request, Sealed
 from dongled.media.keyring import commit_base_key
@@ -740,3 +741,16 @@ def test_a_key_that_nothing_can_be_sealed_to_is_refused_when_it_is_announced(
     request = forged_request(meeting, digest, sender, echo=nonce, nonce=b"\x01" * 16)
     meeting.bus.deliver(meeting.camera, request)
     meeting.still_fine()
+
+
+@pytest.mark.property("P10")
+@pytest.mark.parametrize("codec", ["vp9", "h264 ", "VP8", "pcm"])
+def test_a_stream_of_a_codec_without_a_rule_is_never_asked_for(codec: str) -> None:
+    """Its publisher has a valid certificate, and its other stream is shown."""
+    bus = Bus()
+    viewer = bus.join("viewer")
+    publisher = bus.join("publisher", (*CAMERA, Stream("odd", codec)))
+    bus.run(10)
+    assert viewer.can_watch(publisher)
+    assert {key.stream.id for key in viewer.ever_opened} == {"camera"}
+    assert viewer.reasons() == {"codec-refused"}

@@ -48,6 +48,7 @@ from dongled.agent.tasks import OwnedTasks
 from dongled.agent.terminal import Terminal
 from dongled.media.api import StreamContext
 from dongled.media.errors import MediaError
+from dongled.media.rules import RULES
 from dongled.media.webrtc import BusLink, IceSettings
 from dongled.tokens.errors import TokenError
 from dongled.tokens.state import PASSING
@@ -237,7 +238,7 @@ class EncryptedSession:
             stream = private.stream
         else:
             found = next((stream for stream in peer.streams if stream.id == claim.stream), None)
-            if found is None or not self._want(peer, found):
+            if found is None or found.codec not in RULES or not self._want(peer, found):
                 return
             stream = found
         if not feed.encrypted or feed.codec != stream.codec:

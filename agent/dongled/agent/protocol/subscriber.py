@@ -7,7 +7,6 @@ token only for that one, after its signature and its outer seal held.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from dongled.agent.protocol import evidence, limits, sealing
 from dongled.agent.protocol.api import (
@@ -20,6 +19,7 @@ from dongled.agent.protocol.api import (
     Stream,
 )
 from dongled.agent.protocol.cose import Signed
+from dongled.agent.protocol.feed import Asked, Feed, Gathering, Held
 from dongled.agent.protocol.fields import Reader
 from dongled.agent.protocol.links import Link, unwrap
 from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, NewKey, Refuse, Rekey, Request, Sealed
@@ -28,87 +28,7 @@ from dongled.agent.protocol.refusal import Refusal
 from dongled.agent.protocol.remote import Remote, RemoteEpoch
 from dongled.agent.protocol.state import State
 from dongled.media.keyring import commit_base_key
-
-
-@dataclass(slots=True)
-class Asked:
-    """The outstanding request to one publisher.
-
-    ``own`` is the hash of my announcement that it was made under; ``pending``: the publisher has it, and
-    cannot tell yet.
-    """
-
-    message: bytes
-    digest: bytes
-    nonce: bytes
-    sent_at: float
-    again_at: float
-    own: bytes
-    pending: bool = False
-    tries: int = 1
-    operation: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gathering:
-    """A request that is due, and waits for what there is to show with it.
-
-    ``own`` (my announcement's hash) and ``epoch`` say whose keys it is signed and sealed with, ``echo`` is
-    the publisher's nonce.
-    """
-
-    operation: int
-    own: bytes
-    epoch: RemoteEpoch
-    echo: bytes
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The newest generation that I hold of a stream; ``signing`` verifies its frames."""
-
-    kid: int
-    commit: bytes
-    signing: bytes
-
-
-@dataclass(slots=True)
-class Feed:
-    """What I want of one publisher, and what I hold of it, by stream.
-
-    ``granted`` is the hash of the publisher's announcement under which it granted the link.
-    """
-
-    remote: Remote
-    streams: dict[str, Stream]
-    held: dict[str, Held] = field(default_factory=dict)
-    link: Link | None = None
-    granted: bytes = b""
-    renew_at: float = float("inf")
-    key_seq: int = 0
-    missing: bool = True
-    gathering: Gathering | None = None
-    asked: Asked | None = None
-    ask_at: float = 0.0
-    refused: str | None = None
-    waiting: Callable[[float], None] | None = None
-    waiting_seq: int = 0
-    retiring: list[tuple[float, str, int]] = field(default_factory=list)
-
-    @property
-    def renewed(self) -> bool:
-        """Was the link granted in the publisher's present round?"""
-        return self.granted == self.remote.epoch.party.announcement
-
-    @property
-    def expires_at(self) -> float:
-        """When what I hold from the publisher's earlier rounds is to go."""
-        signing = self.remote.epoch.announce.signing
-        past = self.link is not None and not self.renewed
-        if past or any(held.signing != signing for held in self.held.values()):
-            return self.remote.epoch_at + limits.EXPIRE
-        return float("inf")
+from dongled.media.rules import RULES
 
 
 class Subscriber:
@@ -126,7 +46,8 @@ class Subscriber:
     def admitted(self, remote: Remote, may_publish: bool, now: float) -> None:
         """A terminal announced itself, or a new epoch, or was judged again: see what of it is wanted."""
         peer = remote.peer
-        wanted = {s.id: s for s in peer.streams if may_publish and self._want(peer, s)}
+        streams = [s for s in peer.streams if may_publish and self._want(peer, s)]
+        wanted = {stream.id: stream for stream in streams if self._has_rule(stream, remote)}
         feed = self.feeds.get(peer.session)
         if feed is not None:
             feed.streams = wanted
@@ -140,6 +61,12 @@ class Subscriber:
                 feed.renew_at = now + jitter * limits.RENEW_SPREAD
         elif wanted:
             self.feeds[peer.session] = Feed(remote, wanted)
+
+    def _has_rule(self, stream: Stream, remote: Remote) -> bool:
+        if stream.codec not in RULES:
+            error = Refusal("codec-refused", f"no rule for the {stream.codec!r} of {remote.peer.subject}")
+            self._state.refused(error, remote.source, remote.session)
+        return stream.codec in RULES
 
     def removed(self, session: bytes) -> None:
         feed = self.feeds.pop(session, None)
