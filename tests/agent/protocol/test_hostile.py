@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, SoftToken, Terminal, certificate, kind_of, point_of
+from dongled.agent.policy.api import CheckedCertificate
 from dongled.agent.protocol import cbor, cose, limits, sealing
 from dongled.agent.protocol.api import Stream
 from dongled.agent.protocol.context import Party, context
-from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, Request, Sealed
+from dongled.agent.protocol.messages import Grant, GrantedKey, Keys, Refuse, Request, Sealed
 from dongled.media.keyring import commit_base_key
 
 KINDS = ["announce", "welcome", "presence", "request", "grant", "rekey"]
@@ -754,3 +755,164 @@ def test_a_stream_of_a_codec_without_a_rule_is_never_asked_for(codec: str) -> No
     assert viewer.can_watch(publisher)
     assert {key.stream.id for key in viewer.ever_opened} == {"camera"}
     assert viewer.reasons() == {"codec-refused"}
+
+
+# --- delays, splices, and what is kept from some
+
+
+@pytest.mark.property("P11")
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("request", "request-replayed"),
+        ("grant", "nonce-not-outstanding"),
+        ("rekey", "key-seq-old"),
+        ("presence", "presence-replayed"),
+        ("announce", "stale-epoch"),
+    ],
+)
+def test_what_was_held_back_is_refused_when_it_comes_at_last(kind: str, reason: str) -> None:
+    """The bus keeps one message of a kind from its receiver, and delivers it 15 s later."""
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    bus.run(1)
+    sender = camera
+    held: list[bytes] = []
+    if kind in ("request", "grant"):
+        receiver = bus.join("viewer", start=False)
+        sender, receiver = (receiver, camera) if kind == "request" else (camera, receiver)
+    else:
+        receiver = bus.join("viewer")
+        bus.run(9)
+
+    def keep(s: Terminal, r: Terminal, message: bytes) -> list[bytes]:
+        same = not held or held[0] == message
+        if (s, r, kind_of(message)) == (sender, receiver, kind) and same:
+            held.append(message)
+            return []
+        return [message]
+
+    bus.interfere = keep
+    if kind in ("request", "grant"):
+        bus.terminals[-1].member.start(bus.now)
+        bus.settle(bus.terminals[-1])
+    elif kind == "rekey":
+        bus.join("another")
+        bus.run(2)
+        bus.join("yet another")
+    elif kind == "announce":
+        held.append(forge.last(bus, camera, "announce"))
+        camera.member._rounds._begin(bus.now)
+        bus.settle(camera)
+    bus.run(15)
+    before = len(receiver.refused)
+    opened = len(receiver.ever_opened)
+    bus.deliver(receiver, held[0])
+    assert [refused.reason for refused in receiver.refused[before:]] == [reason]
+    assert len(receiver.ever_opened) == opened
+    bus.run(10)
+    assert bus.terminals[1].can_watch(camera)
+
+
+@pytest.mark.property("P4")
+@pytest.mark.parametrize("kind", ["announce", "presence", "welcome", "request", "grant"])
+def test_no_splice_of_two_sessions_of_one_terminal_holds(kind: str) -> None:
+    """Headers, payloads and signatures of the same kind, of the session before and of this one."""
+    bus = Bus()
+    camera, viewer = bus.join("camera", CAMERA), bus.join("viewer", CAMERA)
+    bus.run(9)
+    sender, receiver = (viewer, camera) if kind in ("request", "announce", "presence") else (camera, viewer)
+    earlier = forge.last(bus, sender, kind)
+    bus.vanish(viewer)
+    again = bus.join("viewer", CAMERA, token=viewer.token)
+    bus.run(9)
+    sender, receiver = (again, camera) if sender is viewer else (camera, again)
+    present = forge.last(bus, sender, kind)
+    version, _, one = cbor.decode(earlier)
+    _, _, two = cbor.decode(present)
+    assert again.can_watch(camera)
+    derives, opened = again.token.counts["derive"], len(again.ever_opened)
+    for pick in range(1, 7):
+        parts = [(two, one)[pick >> n & 1][index] for n, index in enumerate((0, 2, 3))]
+        spliced = cbor.encode([version, kind, [parts[0], {}, *parts[1:]]])
+        if spliced in (earlier, present):
+            # A terminal's beacons have one header.
+            continue
+        before = len(receiver.refused)
+        bus.deliver(receiver, spliced)
+        # What names the session before is known to be over, or not for this one.
+        reasons = {refused.reason for refused in receiver.refused[before:]}
+        assert reasons <= {"signature", "session-ended", "unknown-sender", "nonce-not-outstanding"}, reasons
+    bus.run(9)
+    assert again.can_watch(camera)
+    assert camera.can_watch(again)
+    assert again.token.counts["derive"] == derives
+    assert len(again.ever_opened) == opened
+
+
+@pytest.mark.property("P12")
+def test_an_announcement_that_is_kept_from_some_is_noticed_and_gives_them_nothing() -> None:
+    bus = Bus()
+    viewers = [bus.join("one"), bus.join("two")]
+    bus.run(2)
+    one, two = viewers
+
+    def keep(sender: Terminal, receiver: Terminal, message: bytes) -> list[bytes]:
+        hidden = sender.name == "camera" and receiver is two and kind_of(message) == "announce"
+        return [] if hidden else [message]
+
+    bus.interfere = keep
+    camera = bus.join("camera", CAMERA)
+    bus.run(60)
+    assert one.can_watch(camera)
+    assert two.ever_opened == []
+    assert "unknown-sender" in two.reasons()
+    assert "roster-split" in {alarm.reason for alarm in one.alarms}
+    bus.interfere = lambda s, r, m: [m]
+    bus.run(30)
+    assert two.can_watch(camera)
+
+
+@pytest.mark.property("P4")
+def test_a_session_keeps_its_certificate(meeting: Meeting) -> None:
+    """Another of the same terminal, in a true next announcement of the session."""
+    insider = forge.epoch_of(meeting.insider)
+    respelt = cbor.encode(["certificate", "insider", point_of(meeting.insider.token.identity), 2])
+    meeting.camera.policy.check_identity = partial(  # type: ignore[method-assign] # it reads three items
+        _reads_three, meeting.camera.policy.check_identity
+    )
+    leaf = hashlib.sha256(respelt).digest()
+    payload = replace(insider.announce, leaf=leaf, epoch=2, previous=insider.digest)
+    ctx = context("announce", "meeting", Party(leaf, insider.party.session, 2), payload.suites)
+    forged = forge.token_sign("announce", payload.encode(), [respelt], meeting.insider, ctx)
+    assert meeting.give(meeting.camera, forged) == "identity-mismatch"
+
+
+def _reads_three(check: Callable[..., CheckedCertificate], chain: list[bytes]) -> CheckedCertificate:
+    found = check([cbor.encode(cbor.decode(chain[0])[:3])])
+    return replace(found, leaf=hashlib.sha256(chain[0]).digest())
+
+
+@pytest.mark.property("P4")
+def test_a_refuse_in_the_camera_s_name_and_one_of_another_request(meeting: Meeting) -> None:
+    """What it is sealed for is public: its signature alone says who refuses."""
+    meeting.ask(meeting.viewer)
+    camera, viewer = forge.epoch_of(meeting.camera), forge.epoch_of(meeting.viewer)
+    feed = meeting.viewer.member._subscriber.feeds[meeting.camera.session]
+    assert feed.asked is not None
+    ctx = camera.context("refuse", viewer.party, feed.asked.digest)
+
+    def refuse(nonce: bytes) -> bytes:
+        inner = Refuse(nonce, "policy").encode()
+        return Sealed(
+            viewer.digest, sealing.seal(sealing.xwing_public(viewer.sealing.public), inner, ctx)
+        ).encode()
+
+    forged = forge.sign("refuse", refuse(feed.asked.nonce), meeting.insider, ctx, claim=camera.digest)
+    assert meeting.give(meeting.viewer, forged) == "signature"
+    other, _ = camera.sign("refuse", refuse(bytes(16)), ctx)
+    assert meeting.give(meeting.viewer, other) == "nonce-not-outstanding"
+    assert feed.asked is not None
+    assert feed.refused is None
+    true, _ = camera.sign("refuse", refuse(feed.asked.nonce), ctx)
+    assert meeting.give(meeting.viewer, true) == "refused-by-peer"

@@ -258,8 +258,6 @@ class EarlyMessages:
 
     def hold(self, key: bytes, source: str, message: bytes, now: float) -> bool:
         """Keep it; False when there is no room."""
-        for old in [k for k, kept in self._held.items() if now - kept[-1][0] > limits.HELD_SECONDS]:
-            del self._held[old]
         if key not in self._held and len(self._held) >= limits.HELD_SENDERS:
             return False
         kept = self._held.setdefault(key, [])
@@ -272,6 +270,11 @@ class EarlyMessages:
         """What was kept for this announcement or session, oldest first."""
         kept = self._held.pop(key, [])
         return [(source, message) for at, source, message in kept if now - at <= limits.HELD_SECONDS]
+
+    def expired(self, now: float) -> list[str]:
+        """Drop what nothing came for in time; returns the source of each message."""
+        old = [key for key, kept in self._held.items() if now - kept[-1][0] > limits.HELD_SECONDS]
+        return [source for key in old for _, source, _ in self._held.pop(key)]
 
     def forget(self) -> None:
         self._held.clear()

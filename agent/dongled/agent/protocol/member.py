@@ -202,6 +202,7 @@ class Member:
         for session in [s for s, at in self._superseded_at.items() if now - at > limits.GHOST]:
             del self._ghosts[session], self._superseded_at[session]
         self._introductions.tick(now)
+        self._expire_early(now)
         if now >= self._undecided.next_tick():
             self._judge_again(now)
         if self._state.own is None:
@@ -312,6 +313,7 @@ class Member:
             pass
         except UnknownSender as unknown:
             self._introductions.search(now)
+            self._expire_early(now)
             if not self._early.hold(unknown.key, source, message, now):
                 self._state.refused(unknown, source)
             elif signed.kind == "request":
@@ -323,6 +325,10 @@ class Member:
         except (Refusal, PolicyRefused) as error:
             self._undecided.refused(source, message)
             self._state.refused(error, source, self._session_of(source))
+
+    def _expire_early(self, now: float) -> None:
+        for source in self._early.expired(now):
+            self._state.refused(Refusal("unknown-sender", "its announcement did not come"), source)
 
     def _learn_staples(self, request: Signed, source: str, now: float) -> None:
         learned = False
