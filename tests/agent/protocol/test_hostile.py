@@ -386,11 +386,16 @@ def forged_grant(
 
 
 def false_keys(
-    session: bytes, *, commit: bytes | None = None, kid: int = 900, stream: str = "camera"
+    session: bytes,
+    *,
+    commit: bytes | None = None,
+    kid: int = 900,
+    stream: str = "camera",
+    key_seq: int = 900,
 ) -> Keys:
     base_key = b"\x07" * 64
     commit = commit or commit_base_key(base_key, kid, session, bytes(32))
-    return Keys((GrantedKey(stream, kid, commit, base_key, bytes(32)),), bytes(32), 900, bytes(32), 0)
+    return Keys((GrantedKey(stream, kid, commit, base_key, bytes(32)),), bytes(32), key_seq, bytes(32), 0)
 
 
 @pytest.mark.property("P4")
@@ -438,6 +443,7 @@ def test_a_true_publisher_s_grant_for_another_opens_nowhere(meeting: Meeting, wh
     [
         ({"commit": bytes(32)}, "commitment"),
         ({"kid": 1}, "kid-old"),
+        ({"key_seq": 1}, "key-seq-old"),
         ({"stream": "other"}, "unknown-stream"),
     ],
 )
