@@ -444,6 +444,8 @@ def test_a_true_publisher_s_grant_for_another_opens_nowhere(meeting: Meeting, wh
         ({"commit": bytes(32)}, "commitment"),
         ({"kid": 1}, "kid-old"),
         ({"key_seq": 1}, "key-seq-old"),
+        # The generation that is held, with another key.
+        ({"kid": None}, "kid-old"),
         ({"stream": "other"}, "unknown-stream"),
     ],
 )
@@ -454,6 +456,8 @@ def test_a_publisher_that_cheats_is_not_installed(keys: dict[str, object], reaso
     feed = meeting.viewer.member._subscriber.feeds[meeting.camera.session]
     assert feed.asked is not None
     assert asked == feed.asked.message
+    if keys.get("kid", 0) is None:
+        keys = {**keys, "kid": feed.held["camera"].kid}
     ctx = camera.context("grant", viewer.party, feed.asked.digest)
     inside = false_keys(meeting.camera.session, **keys)  # type: ignore[arg-type] # by name
     sealed = sealing.seal_twice(

@@ -707,3 +707,25 @@ def test_an_invitation_that_was_refused_costs_the_token_once(meeting: Meeting) -
         meeting.give(meeting.nurse, letter)
     assert meeting.nurse.token.counts["derive"] == derives + 1
     assert len(meeting.letters(meeting.nurse)) < 8
+
+
+@pytest.mark.property("P14")
+def test_a_new_session_of_the_same_terminal_has_no_new_quota(meeting: Meeting) -> None:
+    def invites(by: Terminal) -> None:
+        for number in range(12):
+            key = meeting.key(by, f"{number:032x}")
+            invite = Invite(bytes(15) + bytes([number]), (key,), 60).encode()
+            meeting.give(
+                meeting.nurse, meeting.forged(by, meeting.nurse, "invite", invite, counter=number + 1)
+            )
+
+    derives = meeting.nurse.token.counts["derive"]
+    invites(meeting.insider)
+    meeting.bus.vanish(meeting.insider)
+    again = meeting.bus.join("insider", CAMERA, token=meeting.insider.token)
+    meeting.bus.run(9)
+    invites(again)
+    # One more is for its public stream.
+    most = limits.LETTER_DERIVES_BURST + 12 * limits.LETTER_DERIVES_RATE + 1
+    assert meeting.nurse.token.counts["derive"] - derives <= most
+    assert "letter-quota" in meeting.nurse.reasons()

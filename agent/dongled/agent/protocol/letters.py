@@ -229,7 +229,7 @@ class Letters:
         window = self._window(remote, epoch, now)
         if digest in window.others:
             raise NotForMe
-        if not window.met(digest) and not self._quota.take(remote.session.hex(), now):
+        if not window.met(digest) and not self._quota.take(remote.peer.terminal, now):
             raise Refusal("letter-quota", f"{remote.peer.subject} sends too many letters")
         # 3.
         try:
@@ -254,7 +254,7 @@ class Letters:
         point = sealing.inner_point(letter.body)
         if remote.session in self._opening:
             return None
-        if not self._derives.take(remote.session.hex(), now):
+        if not self._derives.take(remote.peer.terminal, now):
             raise Refusal("letter-quota", f"{remote.peer.subject} keeps the token busy")
 
         def done(shared: bytes, now: float) -> None:
