@@ -235,7 +235,7 @@ def test_a_camera_whose_node_goes_and_comes_is_read_again(
         captures[-1].flow()
         return captures[-1]
 
-    monkeypatch.setattr(camera_module, "_check_node", check)
+    monkeypatch.setattr(camera_module, "check_node", check)
     monkeypatch.setattr(camera_module, "_open", capture)
     source = Returning(lambda: Camera(node, 320, 180, 30))
     source.start()

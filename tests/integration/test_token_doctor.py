@@ -12,19 +12,22 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from dongled.agent.demo.commands import PROGRAM
 from dongled.agent.demo.provision import settings_text
-from dongled.agent.doctor.api import Level, Result
+from dongled.agent.doctor.api import Finding, Level, Result
 from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.doctor.checks import certificates
 from dongled.agent.doctor.checks.token import CHECKS
 from dongled.agent.doctor.examination import examine
 from dongled.agent.doctor.show import EXIT_STATUS
-from dongled.agent.doctor.token import TOKEN_CHECKS
+from dongled.agent.doctor.token import TOKEN_CHECKS, stored
 from dongled.agent.doctor.token.case import token_case
 from dongled.agent.doctor.token.load import load
+from dongled.agent.status import DaemonStatus
 from dongled.config.api import load as load_settings
 from dongled.tokens import softhsm
 from dongled.tokens.ledger import MemoryLedger
 from dongled.tokens.measure import Timing, measure
 from integration.conftest import Company
+from support.statuses import well
 from tokens.bench import write_pin
 from tokens.test_provision import certify
 
@@ -68,8 +71,8 @@ async def test_a_good_token(text: str, tmp_path: Path) -> None:
     results = await examined(text, tmp_path)
     assert unwell(results) == {}
     assert [result.id for result in results.values()] == [check.id for check in TOKEN_CHECKS]
-    certificates = [finding.text for finding in results["token-certificates"].findings]
-    assert all("urn:uuid:" in each and "days" in each for each in certificates)
+    texts = [finding.text for finding in results["token-certificates"].findings]
+    assert all("urn:uuid:" in each and "days" in each for each in texts)
     assert [finding.about for finding in results["token-works"].findings] == ["identity", "data"]
 
 
@@ -131,6 +134,74 @@ async def test_a_token_that_a_daemon_uses_is_left_alone(text: str, tmp_path: Pat
     found = unwell(await examined(text, tmp_path, occupied=True))
     assert set(found.values()) == {Level.SKIPPED}
     assert set(found) == {"token-unlocks", "token-keys", "token-certificates", "token-works"}
+
+
+async def test_a_pin_that_systemd_passes_is_judged_where_it_is_kept(
+    company: Company, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but the daemon is passed it: whoever examines is not told that it is missing."""
+    monkeypatch.setattr(stored.judge, "__defaults__", (tmp_path / "clear", tmp_path / "sealed"))
+    own = f'pin-file = "{company.camera.folder / "pin"}"'
+    changed = text.replace(own, 'pin-credential = "token-pin"')
+    assert (await examined(changed, tmp_path, occupied=True))["token-pin"].level is Level.FAILED
+    (tmp_path / "clear").mkdir()
+    (tmp_path / "clear/dongled.token-pin").write_text("unread")
+    (finding,) = (await examined(changed, tmp_path, occupied=True))["token-pin"].findings
+    assert (finding.level, "weak" in finding.text) == (Level.WARNING, True)
+
+
+async def certificates_of(
+    text: str, directory: Path, daemon: DaemonStatus | None = None
+) -> dict[str, Finding]:
+    path = directory / "dongled.toml"
+    path.write_text(text)
+    case = TerminalCase(load_settings(path, {}, {}), daemon=daemon)
+    return {finding.about: finding for finding in await certificates.CHECK.look(case)}
+
+
+async def test_certificates_are_judged_without_a_pin(company: Company, text: str, tmp_path: Path) -> None:
+    wrong = write_pin(tmp_path / "wrong", "not the PIN")
+    text = text.replace(str(company.camera.folder / "pin"), str(wrong))
+    found = await certificates_of(text, tmp_path)
+    assert {role: finding.level for role, finding in found.items()} == dict.fromkeys(
+        ("identity", "data"), Level.OK
+    )
+    assert all(company.camera.urn in finding.text and "days" in finding.text for finding in found.values())
+    other = text.replace(str(company.camera.keys["data"]["sha256"]), "0" * 64)
+    found = await certificates_of(other, tmp_path)
+    assert found["identity"].level is Level.OK
+    assert (found["data"].level, "another key" in found["data"].text) == (Level.FAILED, True)
+    missing = text.replace(str(company.camera.keys["identity"]["id"]), "00ff")
+    assert (await certificates_of(missing, tmp_path))["identity"].level is Level.FATAL
+
+
+async def test_certificates_of_a_daemon_that_runs(company: Company, text: str, tmp_path: Path) -> None:
+    status = well()
+    assert [each.level for each in (await certificates_of(text, tmp_path, status)).values()] == [Level.OK] * 2
+    status.certificates[0].not_after = 86_400.0
+    status.certificates[1].not_after = -1.0
+    found = await certificates_of(text, tmp_path, status)
+    assert [each.level for each in found.values()] == [Level.WARNING, Level.FAILED]
+    # A file is looked at all the same: the daemon announces whatever is in it.
+    point = bytes.fromhex(str(company.camera.keys["data"]["point"]))
+    file = tmp_path / "identity.pem"
+    file.write_bytes(certify(point, usage="digital_signature").public_bytes(Encoding.PEM))
+    changed = text.replace("[token.identity]", f'[token.identity]\ncertificate = "{file}"')
+    found = await certificates_of(changed, tmp_path, well())
+    assert (found["identity"].level, "another key" in found["identity"].text) == (Level.FAILED, True)
+
+
+async def test_a_token_that_a_daemon_has_is_asked_after(text: str, tmp_path: Path) -> None:
+    path, status = tmp_path / "dongled.toml", well()
+    path.write_text(text)
+    for state, level in (("READY", Level.OK), ("ABSENT", Level.FAILED)):
+        status.token.state, status.token.why = state, "it was pulled"
+        case = TerminalCase(load_settings(path, {}, {}), daemon=status)
+        results = {result.id: result.level async for result in examine(CHECKS, case)}
+        assert results["token-there"] is level
+        # How the PIN is kept is seen without the token.
+        assert results["token-pin"] is Level.WARNING
+        assert results["token-module"] is results["token-tries"] is Level.SKIPPED
 
 
 async def test_what_the_terminals_examination_takes_of_it(text: str, tmp_path: Path) -> None:

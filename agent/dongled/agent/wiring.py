@@ -304,13 +304,16 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
 
 def chain_in_use(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
     """A key's certificate and what leads from it, DER; empty where there is none. Raises AgentError."""
-    if pin.certificate is None:
-        return kept.in_use(key)
+    return kept.in_use(key) if pin.certificate is None else read_chain(pin.certificate)
+
+
+def read_chain(path: Path) -> Sequence[bytes]:
+    """A certificate and what leads from it, DER, of a PEM file. Raises AgentError."""
     try:
-        chain = x509.load_pem_x509_certificates(pin.certificate.read_bytes())
+        chain = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, *MALFORMED) as error:
         raise AgentError(
-            "certificate-file", f"{pin.certificate} holds no certificates: {error}", "Give PEM, leaf first."
+            "certificate-file", f"{path} holds no certificates: {error}", "Give PEM, leaf first."
         ) from None
     return [certificate.public_bytes(Encoding.DER) for certificate in chain]
 

@@ -74,7 +74,7 @@ class Camera:
         ``camera-unusable`` or ``camera-format``.
         """
         if self._opener is None:
-            _check_node(self._device)
+            check_node(self._device)
         capture = (self._opener or _open)(self._device)
         try:
             if not capture.isOpened():
@@ -156,7 +156,7 @@ def _fourcc(capture: Capture) -> str:
     return (int(capture.get(FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
 
 
-def _check_node(device: Path) -> None:
+def check_node(device: Path) -> None:
     try:
         mode = device.stat().st_mode
     except OSError as error:

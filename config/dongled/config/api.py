@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dongled.config.checks import SettingsWarning, settings_warnings
+from dongled.config.checks import SettingsWarning, input_files, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
+from dongled.config.layers import drop_ins
 from dongled.config.load import Loaded, Value, default_path, default_socket, load, load_layers
 from dongled.config.schema.audit import AuditSettings
 from dongled.config.schema.authorizer import AuthorizerSettings
@@ -49,6 +50,8 @@ __all__ = [
     "Value",
     "default_path",
     "default_socket",
+    "drop_ins",
+    "input_files",
     "load",
     "load_layers",
     "read_secret",

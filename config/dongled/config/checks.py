@@ -238,6 +238,11 @@ def file_check(settings: Settings) -> Iterator[Finding]:
             yield key, f"{path} {problem}; chmod 600 it"
 
 
+def input_files(settings: Settings) -> list[tuple[Path, bool]]:
+    """Every file that the settings have read, and whether it holds a secret."""
+    return [(path, secret) for _, path, secret in _inputs(settings, ())]
+
+
 def _inputs(value: object, key: Key) -> Iterator[tuple[Key, Path, bool]]:
     if isinstance(value, tuple):
         for index, item in enumerate(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from dongled.agent.doctor.api import Check, Finding, Level
 from dongled.agent.doctor.case import TerminalCase
-from dongled.agent.doctor.checks import clock, disk, encoder, sfu
+from dongled.agent.doctor.checks import clock, disk, encoder, ice, sfu
 from dongled.agent.health import rules
+from dongled.agent.sfu.janus import textroom
 from dongled.agent.status import TimeStatus
 from dongled.config.api import Settings
 from support.controlled import ControlledDouble
@@ -68,14 +70,45 @@ async def test_a_key_frame_of_every_stream(tmp_path: Path) -> None:
     assert (await found(encoder.CHECK, case(tmp_path, stream=[]))).level is Level.SKIPPED
 
 
-async def test_a_janus_that_answers_and_one_that_does_not(tmp_path: Path) -> None:
+async def test_a_janus_that_answers_has_the_room_and_is_reached_by_ice(tmp_path: Path) -> None:
     with JanusServer(tmp_path / "janus") as server:
-        there = case(tmp_path, meeting=[{**MEETING, "sfu": {"url": server.url}}])
+        there = case(tmp_path, meeting=[{**MEETING, "create": True, "sfu": {"url": server.url}}])
         answered = await found(sfu.CHECK, there)
-        assert (answered.level, answered.text) == (Level.OK, "it answers, and has videoroom and textroom")
-    gone = await found(sfu.CHECK, there)
-    assert (gone.level, gone.about) == (Level.FAILED, "lobby")
-    assert "[sfu-unreachable]" in gone.text
+        text = "it answers, has videoroom and textroom, and the room will be made"
+        assert (answered.level, answered.text) == (Level.OK, text)
+        assert (await found(ice.CHECK, there)).level is Level.OK
+        # Neither check has made the room, or entered it.
+        missing = await found(sfu.CHECK, case(tmp_path, meeting=[{**MEETING, "sfu": {"url": server.url}}]))
+        assert missing.level is Level.FAILED
+        assert "[no-such-room]" in missing.text
+        assert "create" in missing.hint
+    for check in (sfu.CHECK, ice.CHECK):
+        gone = await found(check, there)
+        assert (gone.level, gone.about) == (Level.FAILED, "lobby")
+        assert "[sfu-unreachable]" in gone.text
+
+
+async def test_a_janus_whose_pictures_a_firewall_keeps_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textroom, "LINK_WITHIN", 0.5)
+    with JanusServer(tmp_path / "janus") as server:
+        there = case(tmp_path, meeting=[{**MEETING, "create": True, "sfu": {"url": server.url}}])
+        nft("add", "table", "inet", "wall")
+        try:
+            nft("add chain inet wall output { type filter hook output priority 0 ; }")
+            nft("add", "rule", "inet", "wall", "output", "meta", "l4proto", "udp", "drop")
+            assert (await found(sfu.CHECK, there)).level is Level.OK
+            shut = await found(ice.CHECK, there)
+        finally:
+            nft("delete", "table", "inet", "wall")
+    assert (shut.level, shut.about) == (Level.FAILED, "lobby")
+    assert "[bus-unreachable]" in shut.text
+    assert "UDP" in shut.hint
+
+
+def nft(*words: str) -> None:
+    subprocess.run(["nft", *words], check=True, capture_output=True)
 
 
 async def test_a_server_that_is_no_janus(tmp_path: Path) -> None:

@@ -71,4 +71,4 @@ async def _case(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
     except ConfigError as error:
         settings, trouble = None, error
     control = ControlSettings() if settings is None else settings.control
-    return await open_case(settings, trouble, socket or control.socket)
+    return await open_case(settings, trouble, socket or control.socket, choice.files())

@@ -35,6 +35,16 @@ class SettingsChoice:
 
         return load_layers(self.path, os.environ, self.overrides, self.instance)
 
+    def files(self) -> tuple[Path, ...]:
+        """The file and its drop-ins, as far as they can be seen. Raises ConfigError for a wrong name."""
+        from dongled.config.api import ConfigError, default_path, drop_ins
+
+        file = self.path or default_path(self.instance)
+        try:
+            return (file, *drop_ins(file)) if file.exists() else ()
+        except (ConfigError, OSError):
+            return (file,)
+
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --config, --instance and --set; it receives them as ``choice: SettingsChoice``."""

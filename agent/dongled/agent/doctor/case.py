@@ -17,13 +17,15 @@ _CLAIM = "@dongled/identity/"
 class TerminalCase:
     """``settings`` None: they cannot be used, and ``trouble`` says why. ``daemon`` None: it was not asked.
 
-    ``unasked`` says why not. While a daemon runs, its token and cameras are its own: checks ask it instead.
+    ``unasked`` says why not. ``files`` are those that the settings were read from. While a daemon runs, its
+    token and cameras are its own: checks ask it instead.
     """
 
     settings: Settings | None
     trouble: ConfigError | None = None
     daemon: DaemonStatus | None = None
     unasked: AgentError | None = None
+    files: tuple[Path, ...] = ()
 
     @property
     def occupied(self) -> bool:
@@ -40,9 +42,11 @@ def identity_claimed(sockets: Path = Path("/proc/net/unix")) -> bool:
         return False
 
 
-async def open_case(settings: Settings | None, trouble: ConfigError | None, socket: Path) -> TerminalCase:
+async def open_case(
+    settings: Settings | None, trouble: ConfigError | None, socket: Path, files: tuple[Path, ...] = ()
+) -> TerminalCase:
     """Ask the daemon on ``socket``, if one is there."""
     try:
-        return TerminalCase(settings, trouble, daemon=await fetch_status(socket))
+        return TerminalCase(settings, trouble, daemon=await fetch_status(socket), files=files)
     except AgentError as error:
-        return TerminalCase(settings, trouble, unasked=error)
+        return TerminalCase(settings, trouble, unasked=error, files=files)

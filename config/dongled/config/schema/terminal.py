@@ -17,8 +17,7 @@ class TerminalSettings(Section):
 
 
 class StateSettings(Section):
-    """What is kept over a restart: the latest time known to have passed, and how PINs fared, never a PIN.
-    No secret is ever kept."""
+    """What is kept over a restart: the latest time known to have passed, and how PINs fared. No secret is."""
 
     directory: Annotated[FilePath, Field(description="Directory for it, made if it is not there.")] = Path(
         "/var/lib/dongled"

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from dongled.agent.doctor.api import Check
 from dongled.agent.doctor.case import TerminalCase
-from dongled.agent.doctor.checks import clock, config, daemon, disk, encoder, sfu, token
+from dongled.agent.doctor.checks import (
+    certificates,
+    clock,
+    config,
+    daemon,
+    disk,
+    encoder,
+    ice,
+    metrics,
+    permissions,
+    sandbox,
+    sfu,
+    sources,
+    token,
+)
 
 CHECKS: tuple[Check[TerminalCase], ...] = (
     config.CHECK,
+    permissions.CHECK,
     daemon.CHECK,
+    sandbox.CHECK,
     clock.CHECK,
     *token.CHECKS,
+    certificates.CHECK,
+    sources.CHECK,
     encoder.CHECK,
     sfu.CHECK,
+    ice.CHECK,
     disk.CHECK,
+    metrics.CHECK,
 )

@@ -1,4 +1,4 @@
-"""Does each meeting's SFU answer, and has it the plugins that a meeting needs?"""
+"""Does each meeting's SFU answer, has it the plugins that a meeting needs, and the room?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dongled.agent.doctor.case import TerminalCase
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.janus.connection import JanusConnection
 from dongled.agent.sfu.janus.errors import TEXTROOM, VIDEOROOM
+from dongled.agent.sfu.janus.rooms import find
 from dongled.config.api import ConfigError, MeetingSettings
 
 
@@ -22,17 +23,18 @@ async def look(case: TerminalCase) -> Iterable[Finding]:
 async def _ask(meeting: MeetingSettings) -> Finding:
     plugins = [VIDEOROOM] if meeting.encryption == "plain" else [VIDEOROOM, TEXTROOM]
     try:
-        connection = JanusConnection(wiring.janus_settings(meeting), lambda reason: None)
+        settings = wiring.janus_settings(meeting)
+        connection = JanusConnection(settings, lambda reason: None)
         try:
             await connection.open()
-            for plugin in plugins:
-                await connection.attach(plugin)
+            there = [await find(await connection.attach(plugin), settings) for plugin in plugins]
         finally:
             await connection.close()
     except (SfuError, ConfigError) as error:
         return of_error(error, about=meeting.name)
     names = " and ".join(plugin.rpartition(".")[2] for plugin in plugins)
-    return ok(f"it answers, and has {names}", about=meeting.name)
+    room = "the room is there" if all(exists for _, exists in there) else "the room will be made"
+    return ok(f"it answers, has {names}, and {room}", about=meeting.name)
 
 
-CHECK = Check("sfu", "The SFU answers", look)
+CHECK = Check("sfu", "The SFU answers, and has the room", look)

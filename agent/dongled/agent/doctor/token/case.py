@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from dongled.agent import wiring
 from dongled.agent.doctor.api import Check, Finding, skipped
 from dongled.agent.enrolment.kept import KeptChains
-from dongled.config.api import KeyPin, Settings
+from dongled.config.api import KeyPin, Settings, TokenPlace
 from dongled.tokens import describe
 from dongled.tokens.api import KeyInfo, KeyRole
 from dongled.tokens.broker import Broker
@@ -45,6 +45,13 @@ class TokenCase:
         """What the settings say of a key."""
         assert self.settings.token is not None
         return self.settings.token.data if role is KeyRole.DATA else self.settings.token.identity
+
+    def place(self, part: Part) -> TokenPlace:
+        """What the settings say of a token."""
+        second = self.settings.data_token if part.roles == (KeyRole.DATA,) else None
+        place = second or self.settings.token
+        assert place is not None
+        return place
 
     async def found(self, part: Part) -> list[FoundToken]:
         """Every token that the part's module sees, without a PIN. Raises TokenError."""

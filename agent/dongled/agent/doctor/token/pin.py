@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Iterable
 
 from dongled.agent.doctor.api import Finding, ok, warning
+from dongled.agent.doctor.token import stored
 from dongled.agent.doctor.token.case import Part, TokenCase, check
-from dongled.tokens.pin import NoPin, PinCredential, PinFile, PinPrompt
+from dongled.config.api import Credential
+from dongled.tokens.pin import NoPin, PinFile, PinPrompt
 from dongled.tokens.unlocking import NobodyYet, Unlocking
 
 
 async def look(case: TokenCase, part: Part) -> Iterable[Finding]:
+    credential = case.place(part).pin
+    if isinstance(credential, Credential):
+        # The daemon alone is passed it, and what is passed does not tell how it was kept.
+        return await asyncio.to_thread(stored.judge, credential.name)
     source = part.place().pin
     if isinstance(source, Unlocking):
         # What it stands for just now is what keeps the PIN.
@@ -25,7 +31,7 @@ async def look(case: TokenCase, part: Part) -> Iterable[Finding]:
         text = "somebody has to type it at every start"
         return [warning(text, "pin-file or pin-credential start unattended")]
     await asyncio.to_thread(source.version)
-    if isinstance(source, PinFile) and not isinstance(source, PinCredential):
+    if isinstance(source, PinFile):
         await asyncio.to_thread(source.read)
         text = f"weak: {source.description} is as safe as this machine's disk"
         return [warning(text, "a systemd credential bound to the machine's TPM: docs/operations.md")]

@@ -20,15 +20,9 @@ from dongled.agent.sfu.janus.settings import JanusSettings
 
 async def find_or_create(handle: Handle, settings: JanusSettings, **properties: Any) -> wire.JanusId:
     """The id of the settings' room, which now exists. Raises SfuError."""
-    room, exists = await _find(handle, settings.room)
+    room, exists = await find(handle, settings)
     if exists:
         return room
-    if not settings.create:
-        raise SfuError(
-            "no-such-room",
-            f"the SFU has no {handle.kind} {settings.room!r}",
-            "set `create` so that it is made when it is missing, or make it on the SFU",
-        )
     body: dict[str, Any] = {
         "request": "create",
         "room": room,
@@ -51,6 +45,18 @@ async def find_or_create(handle: Handle, settings: JanusSettings, **properties: 
         if error.reason != "room-exists":
             raise
     return room
+
+
+async def find(handle: Handle, settings: JanusSettings) -> tuple[wire.JanusId, bool]:
+    """The id of the settings' room, and whether it is there. Raises SfuError where it is to be and is not."""
+    room, exists = await _find(handle, settings.room)
+    if not exists and not settings.create:
+        raise SfuError(
+            "no-such-room",
+            f"the SFU has no {handle.kind} {settings.room!r}",
+            "set `create` so that it is made when it is missing, or make it on the SFU",
+        )
+    return room, exists
 
 
 async def _find(handle: Handle, name: str) -> tuple[wire.JanusId, bool]:

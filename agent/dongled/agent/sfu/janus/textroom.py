@@ -19,7 +19,7 @@ from typing import Any
 from dongled.agent.sfu.api import RoomListener, SfuError
 from dongled.agent.sfu.bus import MAX_TEXT, BusRefused, Reassembler, chunk
 from dongled.agent.sfu.janus import errors, wire
-from dongled.agent.sfu.janus.connection import JanusConnection
+from dongled.agent.sfu.janus.connection import Handle, JanusConnection
 from dongled.agent.sfu.janus.errors import TEXTROOM
 from dongled.agent.sfu.janus.rooms import find_or_create, join_error, with_pin
 from dongled.agent.sfu.janus.settings import JanusSettings
@@ -33,6 +33,26 @@ LEAVE_WITHIN = 1.0
 MAX_MEMBER = 128
 
 _log = logging.getLogger(__name__)
+
+
+async def open_link(handle: Handle, link: TextLink) -> None:
+    """Open a data channel to the TextRoom plugin, without entering a room. Raises SfuError."""
+    offer = (await handle.request({"request": "setup"})).jsep
+    if offer is None or offer.type != "offer":
+        raise wire.malformed("no offer for the bus")
+    try:
+        answer = {"type": "answer", "sdp": await link.answer(offer.sdp)}
+        await handle.request({"request": "ack"}, answer)
+        async with asyncio.timeout(LINK_WITHIN):
+            await link.wait_open()
+    except MediaError as error:
+        raise SfuError(error.reason, str(error), error.hint) from None
+    except TimeoutError:
+        raise SfuError(
+            "bus-unreachable",
+            f"the SFU's data channel did not open in {LINK_WITHIN:.0f} s",
+            "are the SFU's UDP ports reachable from here, or is a TURN server configured?",
+        ) from None
 
 
 class TextRoom:
@@ -67,22 +87,7 @@ class TextRoom:
         self._room = await find_or_create(handle, self._settings)
         self._link.on_text(self._on_text)
         self._link.on_closed(self._on_closed)
-        offer = (await handle.request({"request": "setup"})).jsep
-        if offer is None or offer.type != "offer":
-            raise wire.malformed("no offer for the bus")
-        try:
-            answer = {"type": "answer", "sdp": await self._link.answer(offer.sdp)}
-            await handle.request({"request": "ack"}, answer)
-            async with asyncio.timeout(LINK_WITHIN):
-                await self._link.wait_open()
-        except MediaError as error:
-            raise SfuError(error.reason, str(error), error.hint) from None
-        except TimeoutError:
-            raise SfuError(
-                "bus-unreachable",
-                f"the SFU's data channel did not open in {LINK_WITHIN:.0f} s",
-                "are the SFU's UDP ports reachable from here, or is a TURN server configured?",
-            ) from None
+        await open_link(handle, self._link)
         await self._join()
 
     async def _join(self) -> None:
