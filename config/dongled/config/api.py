@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dongled.config.checks import SettingsWarning, input_files, settings_warnings
+from dongled.config.checks import SettingsWarning, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
+from dongled.config.inputs import inputs, secret_sources
 from dongled.config.layers import drop_ins
 from dongled.config.load import Loaded, Value, default_path, default_socket, load, load_layers
 from dongled.config.schema.audit import AuditSettings
@@ -51,9 +52,10 @@ __all__ = [
     "default_path",
     "default_socket",
     "drop_ins",
-    "input_files",
+    "inputs",
     "load",
     "load_layers",
     "read_secret",
+    "secret_sources",
     "settings_warnings",
 ]

@@ -10,13 +10,10 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
-
-from dongled.config.base import Input
+from dongled.config.inputs import inputs
 from dongled.config.layers import Key
 from dongled.config.schema.settings import Settings
 from dongled.config.secrets import mode_problem
@@ -224,7 +221,7 @@ def _public_and_plain(meetings: list[dict[str, Any]]) -> Iterator[Finding]:
 
 def file_check(settings: Settings) -> Iterator[Finding]:
     """Files that are to be read and are not there, or hold a secret that others may read."""
-    for key, path, secret in _inputs(settings, ()):
+    for key, path, secret in inputs(settings):
         try:
             status = path.stat()
         except PermissionError:
@@ -236,26 +233,6 @@ def file_check(settings: Settings) -> Iterator[Finding]:
             yield key, f"{path} is not a regular file"
         elif secret and (problem := mode_problem(status)):
             yield key, f"{path} {problem}; chmod 600 it"
-
-
-def input_files(settings: Settings) -> list[tuple[Path, bool]]:
-    """Every file that the settings have read, and whether it holds a secret."""
-    return [(path, secret) for _, path, secret in _inputs(settings, ())]
-
-
-def _inputs(value: object, key: Key) -> Iterator[tuple[Key, Path, bool]]:
-    if isinstance(value, tuple):
-        for index, item in enumerate(value):
-            yield from _inputs(item, (*key, index))
-    elif isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            inner, at = getattr(value, name), (*key, field.alias or name)
-            marker = next((m for m in field.metadata if isinstance(m, Input)), None)
-            if marker is None:
-                yield from _inputs(inner, at)
-            else:
-                paths = inner if isinstance(inner, tuple) else (inner,)
-                yield from ((at, path, marker.secret) for path in paths if path is not None)
 
 
 def settings_warnings(settings: Settings) -> list[SettingsWarning]:

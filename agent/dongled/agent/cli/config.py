@@ -71,7 +71,7 @@ def show(effective: bool, as_json: bool, choice: SettingsChoice) -> None:
     loaded = choice.load_layers()
     warnings = settings_warnings(loaded.settings)
     if as_json:
-        click.echo(json.dumps(_report(loaded, warnings, effective), indent=2))
+        click.echo(json.dumps(report(loaded, warnings, effective), indent=2))
         return
     for value in loaded.values:
         if effective or value.layer != "default":
@@ -88,7 +88,8 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-def _report(loaded: Loaded, warnings: list[SettingsWarning], effective: bool) -> dict[str, object]:
+def report(loaded: Loaded, warnings: list[SettingsWarning], effective: bool) -> dict[str, object]:
+    """The settings, each with its layer, as JSON's data. Secrets are never settings."""
     return {
         "file": os.fspath(loaded.file) if loaded.file else None,
         "drop-ins": [os.fspath(path) for path in loaded.drop_ins],

@@ -50,7 +50,7 @@ async def _examine(
     if unknown:
         known = ", ".join(check.id for check in CHECKS)
         raise click.BadParameter(f"no such check: {', '.join(sorted(unknown))}; there are {known}")
-    case = await _case(choice, socket)
+    case = await case_of(choice, socket)
     results = []
     async for result in examine([check for check in CHECKS if not ids or check.id in ids], case):
         results.append(result)
@@ -62,7 +62,8 @@ async def _examine(
     return results
 
 
-async def _case(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
+async def case_of(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
+    """The terminal that the command line means, whether its settings can be used or not."""
     from dongled.agent.doctor.case import open_case
     from dongled.config.api import ConfigError, ControlSettings
 

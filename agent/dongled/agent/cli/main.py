@@ -12,6 +12,7 @@ COMMANDS = {
     "view": "view",
     "status": "status",
     "doctor": "doctor",
+    "bugreport": "bugreport",
     "reload": "reload",
     "requests": "requests",
     "approve": "approve",

@@ -16,7 +16,7 @@ from pathlib import Path
 from dongled.agent.doctor.api import Check, Finding, failed, fatal, ok, skipped, warning
 from dongled.agent.doctor.case import TerminalCase
 from dongled.agent.doctor.process import confinement
-from dongled.config.api import Settings, input_files
+from dongled.config.api import Settings, inputs
 from dongled.config.load import DIRECTORY
 
 # Of sysusers.conf. Where another user was chosen, the daemon that runs tells.
@@ -70,7 +70,7 @@ async def look(case: TerminalCase) -> Iterable[Finding]:
 
 def examine(settings: Settings, files: Iterable[Path], user: User) -> list[Finding]:
     """``files`` are those that the settings were read from."""
-    paths = list(dict.fromkeys([*files, *(path for path, _ in input_files(settings))]))
+    paths = list(dict.fromkeys([*files, *(path for _, path, _ in inputs(settings))]))
     found = [
         *_writable(paths, user),
         *_unreadable(paths, user),

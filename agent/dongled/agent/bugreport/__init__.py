@@ -1,0 +1,1 @@
+"""``dongled bugreport``: what somebody far away needs to find a fault, without a secret in it."""
