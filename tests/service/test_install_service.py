@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from dongled.agent import units
+from dongled.agent.cli import help_files
+from dongled.agent.cli.main import main
 from dongled.agent.errors import AgentError
 from service.units import UNITS, run
 
 PROGRAM = Path("/opt/terminal/bin/dongled")
+PROGRAM_HERE = Path(sys.executable).with_name("dongled")
 
 
 def everything(root: Path) -> dict[str, str]:
@@ -142,5 +145,27 @@ def test_the_command_from_the_wheel(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(everything(tmp_path / "root")) == len(units.PLACES)
+    written = everything(tmp_path / "root")
+    assert set(written) >= set(units.PLACES.values()) | set(help_files.COMPLETIONS.values())
+    assert f"{help_files.MANUAL}/dongled-token-init.1" in written
     assert "systemctl enable --now dongled@lab" in done.stdout
+
+
+def test_each_shell_completes_and_every_page_is_removed_again(tmp_path: Path) -> None:
+    files = help_files.files(main)
+    units.install(tmp_path, files)
+    bash, zsh, fish = (files[help_files.COMPLETIONS[shell]] for shell in ("bash", "zsh", "fish"))
+    assert run("bash", "-n", tmp_path / help_files.COMPLETIONS["bash"]).returncode == 0
+    assert all("_DONGLED_COMPLETE" in text for text in (bash, zsh, fish))
+    # zsh reads the first line alone to find out what is completed.
+    assert zsh.splitlines()[0] == "#compdef dongled"
+    words = {"_DONGLED_COMPLETE": "bash_complete", "COMP_WORDS": "dongled bug", "COMP_CWORD": "1"}
+    asked = subprocess.run(
+        [PROGRAM_HERE],
+        env=os.environ | words,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert asked.stdout.split() == ["plain,bugreport"]
+    assert (tmp_path / help_files.MANUAL / "dongled.1").read_text().startswith('.\\" Written')
+    assert units.remove(tmp_path, files) == [tmp_path / place for place in files]
+    assert everything(tmp_path) == {}

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from dongled.agent.errors import AgentError
 
-# Of what we wrote, the first line says so: nothing else is overwritten or removed.
+# Of what we wrote, the first or second line says so: nothing else is overwritten or removed.
 MARK = "by `dongled install-service`"
 
 # Where each file goes on a machine whose /usr is not ours (file-hierarchy(7)).
@@ -73,7 +73,7 @@ def _shipped(name: str) -> str:
 
 def _ours(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
-        return MARK in file.readline()
+        return MARK in file.readline() + file.readline()
 
 
 def install(root: Path, files: Mapping[str, str], *, dry_run: bool = False) -> list[Path]:

@@ -7,7 +7,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dongled.agent.bugreport.redact import INSTEAD, Redactor
@@ -40,6 +40,7 @@ def test_however_it_is_spelt(spelt: str) -> None:
     assert redacted.count(INSTEAD) == 2
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=9), st.binary(min_size=9, max_size=40), st.binary(max_size=9))
 def test_base64_of_something_around_it(before: bytes, secret: bytes, after: bytes) -> None:
     text = secret.hex()

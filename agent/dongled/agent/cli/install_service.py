@@ -26,19 +26,26 @@ from dongled.agent.cli.errors import reporting_errors
 def command(instance: str | None, user: str, root: Path, remove: bool, dry_run: bool) -> None:
     """Install the systemd units and what belongs to them, for a dongled from pip, uv or pipx.
 
-    Nothing is started: what is left to do is printed.
+    Manual pages and completion for bash, zsh and fish come along. Nothing is started: what is left to do is
+    printed.
     """
     from dongled.agent import units
+    from dongled.agent.cli import help_files
+    from dongled.agent.cli.main import main
     from dongled.config.api import default_path
 
     default_path(instance)
-    files = units.files(Path(sys.argv[0]).absolute(), user)
+    files = units.files(Path(sys.argv[0]).absolute(), user) | help_files.files(main)
     done = (
         units.remove(root, files, dry_run=dry_run) if remove else units.install(root, files, dry_run=dry_run)
     )
     verb = "removed" if remove else "written"
-    for path in done:
-        click.echo(f"{path} {'would be ' if dry_run else ''}{verb}")
+    verb = f"would be {verb}" if dry_run else verb
+    manual = root / help_files.MANUAL
+    for path in (each for each in done if each.parent != manual):
+        click.echo(f"{path} {verb}")
+    if pages := sum(path.parent == manual for path in done):
+        click.echo(f"{manual}: {pages} manual pages {verb}")
     if not done:
         click.echo("nothing to do")
     if not remove and not dry_run:
