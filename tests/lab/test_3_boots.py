@@ -1,0 +1,42 @@
+"""A device that starts again: in order, without, and with a clock that is wrong."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lab.conftest import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+
+
+def test_it_is_rebooted(lab: Lab) -> None:
+    before = lab.device.machine.run("cat /proc/sys/kernel/random/boot_id")
+    with lab.fault("reboot, its boot included") as fault:
+        fault.begins()
+        lab.device.machine.reboot()
+    assert lab.device.machine.run("cat /proc/sys/kernel/random/boot_id") != before
+
+
+def test_its_power_is_cut(lab: Lab) -> None:
+    with lab.fault("power cut, its boot included") as fault:
+        lab.device.power_off()
+        fault.begins()
+        lab.device.power_on()
+        lab.device.machine.await_boot()
+    lab.device.machine.run(
+        "systemctl is-active dongled && test $(systemctl --failed --no-legend | wc -l) = 0"
+    )
+
+
+def test_its_clock_is_in_1970(lab: Lab) -> None:
+    """A time before one that has surely passed is not believed, and nothing is granted."""
+    machine = lab.device.machine
+    lab.device.power_off()
+    lab.device.power_on(clock="1970-01-01T00:00:00")
+    machine.await_boot()
+    # systemd sets such a clock forward to when it was built itself (systemd(1)), which is the past still.
+    with lab.fault("clock in 1970 at boot", cursor="") as fault:
+        fault.warning("time-not-trusted", "time-below-floor")
+        machine.run(f"date -s @{time.time():.0f}")
