@@ -46,13 +46,13 @@ lock: ## resolve the Python packages again and pin them by hash
 	@.ci/setup test
 	.ci/lock
 
-deb: ## build Debian packages for this release and architecture, into dist/
-	@.ci/deb
+deb: ## build Debian packages for this architecture, into dist/ (SUITE=trixie for another release)
+	@.ci/deb $(SUITE)
 
-lab: ## boot a device in a virtual machine, install the packages, play faults, print a table
+lab: ## boot a device in a virtual machine, install the packages, play faults, print a table (SUITE=trixie)
 	@.ci/setup lab
-	@.ci/lab
-	@.venv/bin/pytest --lab tests/lab $(ARGS)
+	@.ci/lab $(or $(SUITE),bookworm)
+	@.venv/bin/pytest --lab=$(or $(SUITE),bookworm) -x tests/lab $(ARGS)
 
 clean: ## remove what make has made here
 	rm -rf .venv .janus .pcsc .lab build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

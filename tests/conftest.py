@@ -14,7 +14,7 @@ LAB = Path(__file__).parent / "lab"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run the tests of tokens' faults, print a table")
     parser.addoption("--long", action="store_true", help="play what takes long at full length")
-    parser.addoption("--lab", action="store_true", help="boot a device in a virtual machine; see `make lab`")
+    parser.addoption("--lab", metavar="SUITE", help="boot a device with that Debian release; see `make lab`")
     parser.addoption("--properties", action="store_true", help="run the tests of properties, print a table")
 
 

@@ -1,17 +1,18 @@
-"""A terminal on the lab's device: its card prepared as for a real one, its package installed and run."""
+"""A terminal on the lab's device: its package installed, with a card in it, and the daemon run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dongled.agent.demo.provision import Authority
 from integration.card_terminal import OPENSC, CardTerminal, make_card_terminal
-from lab.machine import PATIENCE, Machine
+from lab.machine import Machine
 from lab.reader import CcidReader
 from support.card import pcscd
 from support.card.apdu import Card
@@ -19,7 +20,12 @@ from support.card.apdu import Card
 CAMERA = "/dev/dongled/camera-platform-vivid.0"
 # A command of dongled's own loads its packages, which takes ten times what it takes on the host.
 COMMAND_SECONDS = 120.0
+INSTALL_SECONDS = 600.0
 
+_PIN = "/root/pin"
+SEALED = "/etc/credstore.encrypted/dongled.token-pin"
+
+# As QEMU's reader takes it: with the protocol T=0 alone (ISO/IEC 7816-3, 8.2).
 _HISTORICAL = b"dongled"
 _ATR = bytes((0x3B, len(_HISTORICAL))) + _HISTORICAL
 
@@ -28,17 +34,7 @@ _SETTINGS = """\
 name = "device"
 
 [token]
-module = "{module}"
-uri = "{uri}"
 pin-credential = "token-pin"
-
-[token.identity]
-id = "{identity[id]}"
-sha256 = "{identity[sha256]}"
-
-[token.data]
-id = "{data[id]}"
-sha256 = "{data[sha256]}"
 
 [trust]
 roots = ["root.pem"]
@@ -70,12 +66,14 @@ url = "{url}"
 """
 
 
-def prepare_card(directory: Path, authority: Authority) -> CardTerminal:
-    """Keys and certificates on a card, by the command line on an office's machine; then pulled."""
-    folder = directory / "office"
+def make_card(folder: Path, authority: Authority) -> CardTerminal:
+    """Keys and certificates on a card, by the command line on an office's machine; then pulled.
+
+    Not on the device: what can make keys there (ykcs11) speaks T=1 alone, and QEMU's reader T=0.
+    """
     folder.mkdir()
     with pcscd.running(folder) as daemon:
-        made = make_card_terminal(directory, "device", "publisher", authority, daemon)
+        made = make_card_terminal(folder, "device", "publisher", authority, daemon)
         made.card.inserted.pull()
     return made
 
@@ -86,49 +84,54 @@ class Device:
     terminal: CardTerminal
     reader: CcidReader | None = None
 
-    @property
-    def card(self) -> Card:
-        """The card, as QEMU's reader takes it: with the protocol T=0 alone (ISO/IEC 7816-3, 8.2)."""
-        return Card(_ATR, *self.terminal.card.inserted.card.applets)
+    def insert(self) -> None:
+        assert self.reader is not None, "it is not running"
+        self.reader.insert(Card(_ATR, *self.terminal.card.inserted.card.applets))
 
-    def plug_in(self) -> None:
-        """A card reader with the card in it."""
-        self.reader = CcidReader(self.machine.card)
-        self.reader.insert(self.card)
-
-    def unplug(self) -> None:
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+    def pull(self) -> None:
+        assert self.reader is not None, "it is not running"
+        self.reader.pull()
 
     def power_on(self, clock: str = "utc") -> None:
+        """A reader is in it, and the card in the reader."""
         self.machine.start(clock)
-        self.plug_in()
+        self.reader = CcidReader(self.machine.card)
+        self.insert()
 
     def power_off(self) -> None:
         """At once."""
         self.machine.cut_power()
-        self.unplug()
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
 
-    def install(self, *packages: Path) -> None:
+    def install(self, packages: Sequence[Path]) -> None:
         """As ``apt install`` would, whose other packages the device has already."""
         for package in packages:
             (self.machine.share / package.name).write_bytes(package.read_bytes())
         names = " ".join(f"/mnt/{package.name}" for package in packages)
-        self.machine.run(f"dpkg -i {names}", timeout=600)
+        self.machine.run(f"dpkg -i {names}", INSTALL_SECONDS)
+        for package in packages:
+            (self.machine.share / package.name).unlink()
+
+    def prepare(self) -> None:
+        """Its token, by the command line, which finds the keys on the card; and its PIN, sealed."""
+        run = self.machine.run
+        self.write(_PIN, self.terminal.card.pin_text)
+        run(f"chmod 600 {_PIN}")
+        (token,) = json.loads(run(f"dongled token list --module {OPENSC} --json", COMMAND_SECONDS))
+        run(
+            f"dongled token prepare --module {OPENSC} --uri '{token['uri']}' --pin-file {_PIN}"
+            " --so-pin-file /nowhere",
+            COMMAND_SECONDS,
+        )
+        run(f"systemd-creds encrypt --name=dongled.token-pin {_PIN} {SEALED} && rm {_PIN}")
 
     def configure(self, root: Path, viewer: str, url: str, room: str) -> None:
-        """Its settings, whom it trusts, and its PIN, sealed to the machine."""
-        made = self.terminal
-        text = _SETTINGS.format(
-            module=OPENSC, uri=made.uris[OPENSC], identity=made.cast.keys["identity"],
-            data=made.cast.keys["data"], viewer=viewer, camera=CAMERA, room=room, url=url,
-        )  # fmt: skip
+        """What is not of the token: whom it trusts, its camera and its meeting."""
+        text = _SETTINGS.format(viewer=viewer, camera=CAMERA, room=room, url=url)
         self.write("/etc/dongled/dongled.toml", text)
         self.write("/etc/dongled/root.pem", root.read_text())
-        self.write("/tmp/pin", made.card.pin_text)
-        sealed = "/etc/credstore.encrypted/dongled.token-pin"
-        self.machine.run(f"systemd-creds encrypt --name=dongled.token-pin /tmp/pin {sealed} && rm /tmp/pin")
 
     def write(self, path: str, text: str) -> None:
         """A file of root's, which dongled's group may read if its folder is dongled's."""
@@ -146,14 +149,24 @@ class Device:
     def main_pid(self) -> int:
         return int(self.machine.run("systemctl show -P MainPID dongled"))
 
-
-@contextmanager
-def powered(device: Device) -> Iterator[Device]:
-    device.power_on()
-    try:
-        yield device
-    finally:
-        device.power_off()
+    def cursor(self) -> str:
+        """Where its journal ends."""
+        return self.machine.run("journalctl -q -n 0 --show-cursor").rpartition("cursor: ")[2].strip()
 
 
-__all__ = ["CAMERA", "PATIENCE", "Device", "powered", "prepare_card"]
+def newer(packages: Sequence[Path], folder: Path) -> list[Path]:
+    """The same packages as a later version, which depend on each other as the first ones do."""
+    folder.mkdir()
+    made = []
+    for package in packages:
+        tree = folder / package.name.partition("_")[0]
+        subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+        control = tree / "DEBIAN/control"
+        versions = r"(?m)^(Version: .*|(?:Depends|Recommends): .*dongled(?:-camera)? \(= [^)]*)"
+        control.write_text(re.sub(versions, r"\1+lab", control.read_text()))
+        made.append(folder / f"{tree.name}_newer.deb")
+        subprocess.run(
+            ["dpkg-deb", "-Zzstd", "-z1", "--root-owner-group", "--build", tree, made[-1]],
+            check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    return made

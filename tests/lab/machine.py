@@ -101,7 +101,7 @@ class Machine:
         return self.folder / "card.sock"
 
     def start(self, clock: str = "utc") -> None:
-        """Power on; returns when commands can be run. ``clock`` is what its clock says (-rtc base=)."""
+        """Power on. ``clock`` is what its clock says (-rtc base=)."""
         for name in ("agent.sock", "monitor.sock", "card.sock"):
             (self.folder / name).unlink(missing_ok=True)
         qemu = shutil.which("qemu-system-x86_64")
@@ -118,10 +118,9 @@ class Machine:
         self._monitor.hear(PATIENCE)
         self.order("qmp_capabilities")
         self._agent = Lines(self.folder / "agent.sock", PATIENCE)
-        self.await_boot()
 
     def await_boot(self) -> None:
-        """Until the hand in it says that it is there."""
+        """Until the hand in it says that it is there, and commands can be run."""
         assert self._agent is not None
         deadline = time.monotonic() + BOOT_SECONDS
         while self._agent.hear(max(0.001, deadline - time.monotonic()))["id"] != "hello":
