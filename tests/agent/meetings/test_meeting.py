@@ -114,6 +114,17 @@ async def test_any_rooms_error_is_survived_and_shown(monkeypatch: pytest.MonkeyP
     assert meeting.joined_at is None
 
 
+async def test_a_defect_is_told_whole_and_costs_one_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses, names, meeting = await pauses_between(
+        monkeypatch, [(ValueError("beyond the end"), True, 0.0)] * 2
+    )
+    assert (len(names), pauses) == (2, [BACKOFF_FIRST, BACKOFF_FIRST * 2])
+    assert meeting.why == "beyond the end [defect]"
+    assert caplog.text.count("Traceback") == 2
+
+
 @pytest.mark.property("P14")
 def test_a_flood_of_refusals_is_counted_in_full_and_logged_once_a_second(
     caplog: pytest.LogCaptureFixture,

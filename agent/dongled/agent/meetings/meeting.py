@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
 from dongled.media.errors import MediaError
 from dongled.tokens.errors import TokenError
+
+log = logging.getLogger(__name__)
 
 # Full jitter: a fleet that lost its SFU together does not come back together.
 BACKOFF_FIRST = 0.5
@@ -55,7 +58,7 @@ class Meeting:
         self._ready = ready
 
     async def run(self) -> None:
-        """Returns only by cancellation. A refusal by the SFU is tried again, as a lost connection is."""
+        """Returns only by cancellation. Whatever ends a session, there is another."""
         pause = BACKOFF_FIRST
         while True:
             if self._ready is not None:
@@ -67,6 +70,10 @@ class Meeting:
                 self.why = await self.session.run(self._joined)
             except (AgentError, CaptureError, MediaError, TokenError) as error:
                 self.why, reason = f"{error} [{error.reason}]", error.reason
+            except Exception as error:
+                # Ours, whatever brought it on: an SFU that finds one must not end the other meetings.
+                self.why, reason = f"{error} [defect]", "defect"
+                log.error("meeting %s: %s", self.settings.name, error, exc_info=error)
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
                 pause = BACKOFF_FIRST
             self.state, self.joined_at = "waiting", None
