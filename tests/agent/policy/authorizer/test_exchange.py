@@ -282,3 +282,22 @@ async def test_it_may_say_how_long_its_word_counts(tmp_path: Path) -> None:
         here.steady.time += 11
         assert await here.learned() == "authorizer-pending"
         assert await here.learned() == "the authorizer allowed it"
+
+
+async def test_after_a_defect_what_was_being_asked_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "socket"
+    here = Asked(path)
+    ask = here.program._exchange.ask
+
+    async def defect(about: object) -> Verdict:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(here.program._exchange, "ask", defect)
+    here.verdict()
+    with pytest.raises(ExceptionGroup):
+        await here.program.run()
+    monkeypatch.setattr(here.program._exchange, "ask", ask)
+    async with scripted(path, said), here.running():
+        assert await here.learned() == "the authorizer allowed it"

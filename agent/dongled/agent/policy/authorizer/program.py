@@ -79,6 +79,9 @@ class Program:
         self._learned = learned
 
     async def run(self) -> None:
+        """Until cancelled. Called again after a failure, it asks everything again."""
+        for known in self._known.values():
+            known.due = min(known.due, self._steady())
         limit = asyncio.Semaphore(AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
