@@ -36,7 +36,11 @@ from support.authority import (
     usage,
 )
 
-pytestmark = pytest.mark.property("P3")
+pytestmark = [
+    pytest.mark.property("P3"),
+    # What it says, beside, of numbers that are not positive.
+    pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning"),
+]
 
 CLOCK = TrustedClock("system", wall=lambda: NOW)
 ROOT = Authority.root()
@@ -194,6 +198,12 @@ def _edited(old: str, new: str) -> list[bytes]:
     return [_signed(SIGNED.replace(bytes.fromhex(old), bytes.fromhex(new)))]
 
 
+def _numbered(serial: bytes) -> list[bytes]:
+    """With this serial number, the content of a DER INTEGER."""
+    version, rest = SIGNED[4:9], SIGNED[9:]
+    return [_signed(_tlv(0x30, version + _tlv(0x02, serial) + rest[2 + rest[1] :]))]
+
+
 def _named(names: str) -> list[bytes]:
     """With this subjectAltName, hexadecimal DER."""
     san = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes.fromhex(names))
@@ -224,6 +234,8 @@ BAD = [
     Bad("version 2", "certificate-garbage", lambda: _edited("a003020102", "a003020101")),
     # authorityKeyIdentifier becomes a second subjectAltName.
     Bad("an extension twice", "certificate-garbage", lambda: _edited("0603551d23", "0603551d11")),
+    Bad("number 0", "certificate-garbage", lambda: _numbered(b"\x00")),
+    Bad("a negative number", "certificate-garbage", lambda: _numbered(b"\x85")),
     # Kinds of names that cryptography has no class for: what it says of them is no ValueError.
     Bad("an X.400 address", "certificate-garbage", lambda: _named("3004a3023000")),
     Bad("an EDI party", "certificate-garbage", lambda: _named("3006a504a1020c00")),

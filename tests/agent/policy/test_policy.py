@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dongled.agent.errors import AgentError
-from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused
+from dongled.agent.policy.api import CheckedCertificate, Policy, PolicyRefused, PolicyUndecided
+from dongled.agent.policy.authorizer.api import Question
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.profile import ASSURANCE_OIDS, ROLE_OIDS, Assurance, Role
 from dongled.agent.policy.verifier import CertificatePolicy
@@ -77,6 +78,24 @@ def test_a_listed_terminal_may_publish_and_view() -> None:
     assert len(checked.leaf) == 32
     here.may_publish(checked)
     here.may_view(checked, "camera", SHOWN)
+
+
+def test_what_cannot_be_recorded_is_not_granted_and_the_authorizer_not_asked() -> None:
+    """``audit.required``, and a log that cannot be written. Who may be watched is another matter."""
+
+    class Nobody:
+        def decide(self, question: Question, stream: str) -> str:
+            raise AssertionError("asked")
+
+    def unwritable() -> None:
+        raise PolicyUndecided("audit-failed", "the disk is full")
+
+    asked: Any = Nobody()
+    for authorizer in (None, asked):
+        here = policy(recorded=unwritable, authorizer=authorizer)
+        checked = here.check_identity(identity())
+        assert refusal(here.may_view, checked, "camera", SHOWN) == "audit-failed"
+        here.may_publish(checked)
 
 
 # --- roles and lists -------------------------------------------------------------------------------
