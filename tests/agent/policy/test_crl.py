@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import asn1crypto.crl  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,3 +147,14 @@ def test_a_mutilated_list_never_crashes_and_never_says_anything_else(data: st.Da
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(PolicyRefused):
         assert verify(bytes(whole)).answer(PAIR).status is Status.REVOKED
+
+
+def test_no_signature_over_sha_1_is_believed() -> None:
+    made = asn1crypto.crl.CertificateList.load(crl(ROOT))
+    for place in (made["tbs_cert_list"]["signature"], made["signature_algorithm"]):
+        place["algorithm"] = "sha1_ecdsa"
+    tbs = made["tbs_cert_list"].dump(force=True)
+    made["signature"] = ROOT.key.sign(tbs, ec.ECDSA(hashes.SHA1()))
+    data: bytes = made.dump(force=True)
+    assert x509.load_der_x509_crl(data).is_signature_valid(ROOT.key.public_key())
+    assert refusal(data) == "crl-signature"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import asn1crypto.ocsp  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -111,6 +112,18 @@ def test_revoked_says_why_and_unknown_is_not_good() -> None:
 )
 def test_what_is_not_believed(data: bytes, reason: str) -> None:
     assert refusal(data) == reason
+
+
+def test_no_signature_over_sha_1_is_believed() -> None:
+    """Collisions of SHA-1 have been made: an answer about one certificate would be one about another."""
+    response = asn1crypto.ocsp.OCSPResponse.load(ocsp_answer(ROOT, LEAF))
+    basic = response["response_bytes"]["response"].parsed
+    basic["signature_algorithm"] = {"algorithm": "sha1_ecdsa"}
+    basic["signature"] = ROOT.key.sign(basic["tbs_response_data"].dump(), ec.ECDSA(hashes.SHA1()))
+    response["response_bytes"]["response"] = basic
+    data: bytes = response.dump(force=True)
+    assert ocsp.load_der_ocsp_response(data).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert refusal(data) == "ocsp-signature"
 
 
 @pytest.mark.parametrize(
