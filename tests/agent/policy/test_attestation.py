@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import CheckedCertificate, PolicyRefused
@@ -75,6 +75,12 @@ def judge(evidence: Evidence, *, required: bool = True, roots: tuple[Authority, 
         return error.reason
 
 
+SECRETIVE = [word(b"\5\7\1", 3), word(b"\2\1", 8)]
+# Real devices sign with RSA.
+RSA = [
+    MAKER.intermediate(each, rsa.generate_private_key(65537, 2048), policies=(), path_length=0)
+    for each in ("third device", "fourth device")
+]
 BOTH = (statement(IDENTITY), statement(DATA))
 
 
@@ -117,6 +123,13 @@ def test_none_is_refused_where_it_is_required() -> None:
         (shown(*BOTH, OTHER_DEVICE), "attestation-untrusted"),
         (
             shown(BOTH[0], statement(DATA, OTHER_DEVICE, serial=8), DEVICE, OTHER_DEVICE),
+            "attestation-two-devices",
+        ),
+        # Neither tells its number.
+        (
+            shown(
+                statement(IDENTITY, RSA[0], extra=SECRETIVE), statement(DATA, RSA[1], extra=SECRETIVE), *RSA
+            ),
             "attestation-two-devices",
         ),
         (

@@ -97,7 +97,7 @@ class Attestation:
         # 1.
         certificates = [_parsed(der) for der in shown]
         by_key = {_point(certificate): certificate for certificate in certificates}
-        found = []
+        found, devices = [], set()
         for key in keys:
             # 3.
             about = by_key.get(_encoded(key))
@@ -107,21 +107,24 @@ class Attestation:
                     "the attestation is not about the keys that the terminal announced",
                 )
             # 2.
-            self._require_path(about, [each for each in certificates if each is not about])
+            devices.add(self._device(about, [each for each in certificates if each is not about]))
             # 4.
             found.append(_statement(about, key))
         # 5.
-        if len({statement.serial for statement in found}) > 1:
+        if len(devices) > 1 or len({statement.serial for statement in found}) > 1:
             raise PolicyRefused("attestation-two-devices", "the attested keys are on different devices")
         return found
 
-    def _require_path(self, about: x509.Certificate, others: list[x509.Certificate]) -> None:
+    def _device(self, about: x509.Certificate, others: list[x509.Certificate]) -> bytes:
+        """The key of the device that stated it, once that leads to a root. It may hide its serial number."""
         try:
-            self._builder.time(self._clock.now()).build_client_verifier().verify(about, others)
+            verified = self._builder.time(self._clock.now()).build_client_verifier().verify(about, others)
         except VerificationError as error:
             raise PolicyRefused(
                 "attestation-untrusted", f"the attestation leads to none of the configured roots: {error}"
             ) from error
+        device = verified.chain[min(1, len(verified.chain) - 1)]
+        return device.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def attestations(shown: Sequence[bytes]) -> EvidenceSource:
