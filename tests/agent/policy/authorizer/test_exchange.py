@@ -301,3 +301,14 @@ async def test_after_a_defect_what_was_being_asked_is_asked_again(
     monkeypatch.setattr(here.program._exchange, "ask", ask)
     async with scripted(path, said), here.running():
         assert await here.learned() == "the authorizer allowed it"
+
+
+async def test_its_word_ends_even_if_nobody_looks_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    here = Asked(path)
+    async with scripted(path, said), here.running():
+        assert await here.learned() == "the authorizer allowed it"
+    here.steady.time += 299
+    assert here.verdict() == "the authorizer allowed it"
+    here.steady.time += 1
+    assert here.verdict() == "authorizer-pending"
