@@ -79,6 +79,20 @@ def test_a_one_time_code_and_a_wrong_one(site: Site, served: Platform, code: str
     assert wrong not in result.output + renewed.output
 
 
+def test_a_new_code_brings_back_a_terminal_whose_certificates_have_expired(
+    site: Site, served: Platform, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lay in a store for too long: what has expired cannot be renewed, and codes are for those without."""
+    served.one_time = True
+    site.enroll()
+    later = datetime.now(UTC) + 31 * DAY
+    monkeypatch.setitem(TrustedClock.__init__.__kwdefaults__, "wall", lambda: later)
+    served.certify = lambda asked: served.issue(asked, now=later)
+    again = site.enroll()
+    assert all(entry["enrolled"] for entry in again.values())
+    assert not any("simplereenroll" in operation for operation in served.operations)
+
+
 KIND = {"Content-Type": "application/pkcs7-mime"}
 Fault = Callable[[Asked], Reply]
 FAULTS: list[tuple[Fault, str]] = [

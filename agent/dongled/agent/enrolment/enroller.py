@@ -142,14 +142,16 @@ class Enroller:
         )
         label = self._request.labels[role]
         # 1.
-        self._clock.now()
+        now = self._clock.now()
+        # RFC 7030, 4.2.2, is for those who have one; who has none that counts is a newcomer again.
+        again = old is not None and now <= old.not_valid_after_utc
         async with self._client(self._server) as client:
             authorities = await client.authorities(label)
 
             # 2.
             request = self._waiting.pop(role, None) or await self._sign(role, subject, terminal)
             try:
-                issued = await client.enroll(request, label, again=old is not None)
+                issued = await client.enroll(request, label, again=again)
             except Pending:
                 # RFC 7030, 4.2.3: the same is asked again.
                 self._waiting[role] = request
