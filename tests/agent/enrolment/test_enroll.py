@@ -86,7 +86,9 @@ def test_a_new_code_brings_back_a_terminal_whose_certificates_have_expired(
     served.one_time = True
     site.enroll()
     later = datetime.now(UTC) + 31 * DAY
-    monkeypatch.setitem(TrustedClock.__init__.__kwdefaults__, "wall", lambda: later)
+    defaults = TrustedClock.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "wall", lambda: later)
     served.certify = lambda asked: served.issue(asked, now=later)
     again = site.enroll()
     assert all(entry["enrolled"] for entry in again.values())
