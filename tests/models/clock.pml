@@ -5,7 +5,7 @@
  *   agent/dongled/agent/policy/clock.py  TrustedClock.now, vouch, floor
  *   agent/dongled/agent/policy/floor.py  FloorFile, keep_floor
  *
- * The code has no source but "system" yet: being vouched for in mid-run is ahead of it.
+ * The code believes less: a clock that was set since somebody vouched for it is believed no longer.
  *
  * Abstracted:
  * - Time is a small number. Only its order matters: STEP (what a time daemon corrects) < DAY < YEAR.

@@ -76,6 +76,13 @@ async def test_each_refusal(served: Platform, reply: Reply, reason: str) -> None
     assert (await refused(server(served))).reason == reason
 
 
+async def test_of_two_issued_certificates_none_is_taken_for_ours(served: Platform) -> None:
+    """RFC 7030, 4.2.3: the issued one alone."""
+    two = certs_only(served.root, served.root)
+    served.fault = lambda asked: two
+    assert (await refused(server(served))).reason == "est-garbage"
+
+
 async def test_an_answer_without_end_is_not_read_to_its_end(served: Platform) -> None:
     endless = {"Content-Type": "application/pkcs7-mime", "Content-Length": str(10**12)}
     served.fault = lambda asked: Reply(b"A" * (MAX_ANSWER * 9), headers=endless)
