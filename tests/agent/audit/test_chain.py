@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dongled.agent.audit.chain import HEAD, Broken, segments, verify, verify_directory
+from dongled.agent.audit.chain import HEAD, Broken, Head, digest, segments, verify, verify_directory
 from dongled.agent.audit.file import AuditFile
 from dongled.agent.errors import AgentError
 
@@ -47,12 +48,27 @@ def put(directory: Path, lines: list[bytes]) -> None:
     segments(directory)[0].write_bytes(b"".join(lines))
 
 
+def put_behind(lines: list[bytes]) -> list[bytes]:
+    """As the daemon leaves it when the power fails between a record and the head; or somebody else does."""
+    last = json.loads(lines[-1])
+    line, _ = Head(last["n"], digest(lines[-1].rstrip(b"\n"))).next({"event": "granted"})
+    return [*lines, line]
+
+
 TAMPERED: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "a word changed": (
         lambda lines: [*lines[:2], lines[2].replace(b"granted", b"refused"), *lines[3:]],
         "audit-chain",
     ),
     "the last changed": (lambda lines: [*lines[:-1], lines[-1].replace(b"camera", b"screen")], "audit-chain"),
+    "the last numbered anew": (
+        lambda lines: [*lines[:-1], re.sub(rb'"n":\d+', b'"n":900', lines[-1])],
+        "audit-chain",
+    ),
+    "the last changed and one put behind it": (
+        lambda lines: put_behind([*lines[:-1], lines[-1].replace(b"camera", b"screen")]),
+        "audit-chain",
+    ),
     "one taken out": (lambda lines: [*lines[:2], *lines[3:]], "audit-chain"),
     "the first taken out": (lambda lines: lines[1:], ""),
     "two swapped": (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "audit-chain"),
@@ -75,6 +91,23 @@ def test_whatever_is_done_to_it_shows(tmp_path: Path, how: str) -> None:
     else:
         # Old files go too: it says where it begins.
         assert verify_directory(tmp_path).first == 2
+
+
+def test_files_alone_show_a_last_record_that_was_numbered_anew(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    change, _ = TAMPERED["the last numbered anew"]
+    put(tmp_path, change(lines_of(tmp_path)))
+    with pytest.raises(Broken):
+        verify(segments(tmp_path))
+
+
+def test_the_power_fails_between_a_record_and_the_head(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    put(tmp_path, put_behind(lines_of(tmp_path)))
+    assert verify_directory(tmp_path).head.number == 6
+    write(tmp_path, 1)
+    found = verify_directory(tmp_path)
+    assert (found.head.number, found.cut) == (7, ())
 
 
 def test_a_chain_written_anew_shows_by_a_hash_that_was_written_down(tmp_path: Path) -> None:
