@@ -101,6 +101,14 @@ def test_files_alone_show_a_last_record_that_was_numbered_anew(tmp_path: Path) -
         verify(segments(tmp_path))
 
 
+def test_a_first_record_follows_none(tmp_path: Path) -> None:
+    path = tmp_path / "audit-000000000001.jsonl"
+    line, _ = Head(0, "11" * 32).next({"event": "granted"})
+    path.write_bytes(line)
+    with pytest.raises(Broken):
+        verify([path])
+
+
 def test_the_power_fails_between_a_record_and_the_head(tmp_path: Path) -> None:
     write(tmp_path, 5)
     put(tmp_path, put_behind(lines_of(tmp_path)))

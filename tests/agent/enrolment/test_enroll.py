@@ -156,6 +156,7 @@ def test_certificates_that_are_not_ours_are_refused(site: Site, served: Platform
         (other_terminal, "est-other-terminal"),
         (expired, "expired"),
         (lambda asked: served.issue(asked, days=1), "est-not-newer"),
+        (lambda asked: served.issue(asked, now=TODAY - DAY), "est-not-newer"),
     ):
         served.certify = certify
         result = site.run("--renew")
