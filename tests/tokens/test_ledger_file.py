@@ -57,6 +57,30 @@ async def test_it_is_found_by_nobody_else(tmp_path: Path) -> None:
         assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
 
 
+_DAEMON = 12345
+
+
+async def test_what_root_notes_the_daemon_can_go_on_with(tmp_path: Path) -> None:
+    """An operator who seals or tries a PIN is root, and the daemon is not."""
+    os.chown(tmp_path, _DAEMON, _DAEMON)
+    await fare_anew(tmp_path, REFUSED)
+    for name in ("pins.json", "pins.lock"):
+        status = (tmp_path / name).stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (_DAEMON, _DAEMON, 0o600)
+
+
+@pytest.mark.parametrize("name", ["pins.lock", "pins.new"])
+async def test_nobody_is_given_another_file_than_the_ledger(tmp_path: Path, name: str) -> None:
+    state, roots = tmp_path / "state", tmp_path / "shadow"
+    state.mkdir()
+    os.chown(state, _DAEMON, _DAEMON)
+    roots.write_text("root's")
+    (state / name).symlink_to(roots)
+    await fare_anew(state, REFUSED)
+    assert roots.stat().st_uid == 0
+    assert roots.read_text() == "root's"
+
+
 @pytest.mark.property("P2")
 @pytest.mark.fault("wrong PIN, restarted")
 async def test_a_real_tokens_refusal_is_kept_without_the_pin(token: SoftToken, tmp_path: Path) -> None:

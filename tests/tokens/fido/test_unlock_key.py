@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,17 @@ def test_the_file_shows_neither_the_pin_nor_its_length(desk: Desk, vault: Vault)
     long = seal("a", SERIAL, b"c", bytes(32), verified=False, secret=bytes(32), pin=Pin("1" * 255))
     assert len(short.sealed) == len(long.sealed)
     assert long.open(bytes(32), SERIAL).reveal() == "1" * 255
+
+
+def test_the_daemons_user_can_read_what_root_enrolled(desk: Desk, vault: Vault, tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    enroll(desk, vault, "blue")
+    assert vault.path.stat().st_uid == 12345
+    os.chown(vault.path, 0, 12345)
+    vault.path.chmod(0o640)
+    enroll(desk, vault, "blue")
+    status = vault.path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 12345, 0o640)
 
 
 def test_the_key_has_another_secret_for_a_verified_user(desk: Desk, vault: Vault) -> None:

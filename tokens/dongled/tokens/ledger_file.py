@@ -24,6 +24,7 @@ from typing import Any
 
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import POLL_SECONDS, Attempted, MemoryLedger, Verdict
+from dongled.tokens.owner import give_away
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class FileLedger(MemoryLedger):
     async def _alone(self) -> AsyncIterator[None]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = _lock_file(self._path.with_suffix(".lock"))
         except OSError as error:
             raise self._unusable(error) from None
         try:
@@ -124,6 +125,7 @@ class FileLedger(MemoryLedger):
             # Under the lock nobody else writes; what a killed process left is not trusted to be ours.
             new.unlink(missing_ok=True)
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                give_away(file.fileno(), self._path.parent)
                 json.dump({"format": FORMAT, "tries": tries}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
@@ -146,6 +148,21 @@ class FileLedger(MemoryLedger):
             f"what PINs were refused cannot be kept in {self._path} ({error.strerror}); so none is tried",
             "name a directory in [state] that the user dongled runs as can write to",
         )
+
+
+def _lock_file(path: Path) -> int:
+    """Open it, and make it where it is not there. Raises OSError."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        lock = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    try:
+        give_away(lock, path.parent)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _locked(lock: int) -> bool:

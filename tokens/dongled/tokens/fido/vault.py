@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dongled.tokens.errors import TokenError
+from dongled.tokens.owner import give_away
 from dongled.tokens.pin import MAX_PIN_BYTES, Pin
 
 FORMAT = 1
@@ -130,14 +132,10 @@ class Vault:
         try:
             new.unlink(missing_ok=True)
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                self._as_before(file.fileno())
                 json.dump({"format": FORMAT, "keys": keys}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            if self.path.exists():
-                # The daemon's user may have to read what root writes.
-                status = self.path.stat()
-                os.chown(new, status.st_uid, status.st_gid)
-                new.chmod(status.st_mode & 0o777)
             new.replace(self.path)
         except OSError as error:
             with suppress(OSError):
@@ -145,6 +143,16 @@ class Vault:
             raise TokenError(
                 "fido-file", f"cannot write {self.path}: {error.strerror}", "check the directory"
             ) from None
+
+    def _as_before(self, descriptor: int) -> None:
+        """The daemon's user may have to read what root writes. Raises OSError."""
+        try:
+            status = self.path.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return give_away(descriptor, self.path.parent)
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o770)
+        return None
 
 
 def _text(value: Any) -> Any:
