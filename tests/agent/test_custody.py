@@ -275,6 +275,40 @@ async def test_a_card_that_comes_in_the_middle_of_a_try_is_looked_for_at_once(
     await custody.close()
 
 
+async def test_what_an_operator_hands_over_is_for_the_operators_own_try() -> None:
+    """A retry that is under way would use it up, and tell nobody what came of it."""
+    handed: list[str] = []
+    tries: list[int] = []
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def open_keys() -> OpenedToken:
+        number = len(tries)
+        tries.append(0)
+        if number == 1:
+            begun.set()
+            await goes_on.wait()
+        tries[number] = len(handed)
+        raise TokenError("pin-wrong" if handed else "pin-wanted", "no")
+
+    custody = Custody(open_keys, Bench.make, Readers("libno-such.so.1"))
+    await custody.start()
+    running = asyncio.create_task(custody.run())
+    async with asyncio.timeout(10):
+        await begun.wait()
+        unlocking = asyncio.create_task(custody.unlock(lambda: handed.append("PIN")))
+        await asyncio.sleep(0)
+        assert not handed
+        goes_on.set()
+        with pytest.raises(TokenError) as refusal:
+            await unlocking
+    assert refusal.value.reason == "pin-wrong"
+    assert tries[:3] == [0, 0, 1]
+    assert custody.why == "no [pin-wrong]"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await custody.close()
+
+
 _READY = (TokenState.READY, "")
 
 

@@ -100,13 +100,18 @@ class Custody:
         """Do not try at the start: ``run`` does, when everything else is up."""
         self._not_ready(error)
 
-    async def unlock(self) -> None:
-        """Try now, with what an operator has handed over. Raises TokenError and AgentError."""
-        try:
-            await self._open()
-        except (TokenError, AgentError) as error:
-            self._not_ready(error)
-            raise
+    async def unlock(self, hand_over: Callable[[], None]) -> None:
+        """Try now, with what an operator hands over. Raises TokenError and AgentError."""
+        # In its turn: a retry in between would try it, and leave the operator with a PIN refused before.
+        async with self._opening:
+            if self._terminal is not None:
+                return
+            hand_over()
+            try:
+                await self._open_once()
+            except (TokenError, AgentError) as error:
+                self._not_ready(error)
+                raise
 
     def read_again(self) -> None:
         """New sessions announce the certificates of now. Raises AgentError."""

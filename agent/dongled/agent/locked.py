@@ -26,8 +26,10 @@ async def unlock(custody: Custody | None, where: Places, pin: str, *, to_key: bo
         raise AgentError("pin-none", "This token is configured to have no PIN.", "Say where its PIN is.")
     try:
         hand_over = source.hand_over_to_key if to_key else source.hand_over
-        hand_over(Pin(pin))
-        await custody.unlock()
+        given = Pin(pin)
+        # A retry that waits for a touch would keep the operator waiting too.
+        source.stop_waiting()
+        await custody.unlock(lambda: hand_over(given))
     except TokenError as error:
         source.take_back()
         raise AgentError(error.reason, str(error), error.hint) from None

@@ -168,6 +168,19 @@ def test_a_wrong_pin_of_the_key(desk: Desk, vault: Vault) -> None:
     assert reason(source(desk, vault, KEY_PIN).read) == "fido-pin-locked"
 
 
+def test_a_keys_pin_is_tried_once_by_the_attempt_that_it_was_given_for(desk: Desk, vault: Vault) -> None:
+    """One that is given while the daemon looks for the key by itself, and then the operator's own."""
+    enroll(desk, vault, "blue", verified=True)
+    unlocking = source(desk, vault)
+    unlocking.version()
+    unlocking.key_pin = lambda: Pin("1111")
+    assert reason(unlocking.read) == "fido-pin-wanted"
+    for expected in ("fido-pin-wrong", "fido-pin-wanted"):
+        unlocking.version()
+        assert reason(unlocking.read) == expected
+        assert desk.keys["one"].pin.left == 7
+
+
 def test_a_key_without_pin_cannot_verify(desk: Desk, vault: Vault) -> None:
     desk.keys["one"] = Authenticator()
     assert reason(lambda: enroll(desk, vault, "blue", verified=True)) == "fido-unverifiable"

@@ -57,7 +57,6 @@ class Unlocking:
 
     def hand_over(self, pin: Pin) -> None:
         """The token's PIN. Each one handed over is a source of its own: tried once."""
-        self.stop_waiting()
         self._handed = PinPrompt(pin.reveal, "an operator")
 
     def hand_over_to_key(self, pin: Pin) -> None:
@@ -67,7 +66,6 @@ class Unlocking:
             raise TokenError(
                 "fido-not-configured", "no FIDO2 key unlocks this token", "name its file in [token] pin-fido"
             )
-        self.stop_waiting()
         self._handed = None
         source.key_pin = lambda: pin
 

@@ -27,7 +27,9 @@ class FidoPin:
         self._told = told
         self._entry: Sealed | None = None
         self._opened: tuple[Sealed, Pin] | None = None
-        self._waiting: threading.Event | None = None
+        self._waiting = threading.Event()
+        self._key_pin: Callable[[], Pin] | None = None
+        # For the next unlocking alone, so that a wrong one is tried once.
         self.key_pin: Callable[[], Pin] | None = None
 
     @property
@@ -36,6 +38,8 @@ class FidoPin:
 
     def version(self) -> tuple[str, ...]:
         """Of the entry whose key is there: one that was enrolled with a wrong PIN stops no other."""
+        self._key_pin, self.key_pin = self.key_pin, None
+        self._waiting = threading.Event()
         entries = self._vault.of_token(self._serial)
         if self._opened is None or self._opened[0] not in entries:
             self._opened = None
@@ -51,15 +55,13 @@ class FidoPin:
         entry = self._entry
         assert entry is not None
         if self._opened is None:
-            self._waiting = threading.Event()
-            person = Person(self._told, self.key_pin, self._waiting)
+            person = Person(self._told, self._key_pin, self._waiting)
             self._opened = entry, unseal(entry, self._serial, person)
         return self._opened[1]
 
     def cancel(self) -> None:
-        """Wait for a touch no longer."""
-        if self._waiting is not None:
-            self._waiting.set()
+        """Wait for a touch no longer, nor begin to in the attempt that is being made."""
+        self._waiting.set()
 
 
 def unseal(entry: Sealed, serial: str, person: Person) -> Pin:
