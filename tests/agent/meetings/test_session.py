@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -246,3 +247,13 @@ async def test_nobody_is_expelled_from_a_session_that_is_over(bench: Bench) -> N
     with pytest.raises(AgentError) as raised:
         Meetings([meeting]).expel("urn:uuid:y", "")
     assert raised.value.reason == "no-such-peer"
+
+
+@pytest.mark.property("P10")
+async def test_a_feed_of_a_codec_without_a_rule_is_passed_over(bench: Bench) -> None:
+    streams = (Stream("odd", "vp9"), STREAM)
+    bench.session._peers[PEER.session] = replace(PEER, streams=streams)
+    bench.session.feed_published(Feed("2", encrypted_display(PEER.session, "odd"), "vp9", True))
+    bench.session.feed_published(FEED)
+    assert {stream for _, stream in bench.streams.incoming} == {"camera"}
+    await bench.session._tasks.cancel()
