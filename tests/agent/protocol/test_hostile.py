@@ -532,6 +532,8 @@ def test_a_leave_in_another_s_name(meeting: Meeting) -> None:
     payload = cbor.encode({"counter": 99})
     forged = forge.sign("leave", payload, meeting.insider, viewer.context("leave"), claim=viewer.digest)
     assert meeting.give(meeting.camera, forged) == "signature"
+    before, _ = viewer.sign("leave", cbor.encode({"counter": 0}), viewer.context("leave"))
+    assert meeting.give(meeting.camera, before) == "presence-replayed"
     true, _ = viewer.sign("leave", payload, viewer.context("leave"))
     assert meeting.give(meeting.camera, true) is None
     assert meeting.give(meeting.camera, true) == "session-ended"

@@ -13,7 +13,7 @@ from agent.protocol.bus import CAMERA, Bus, Terminal, kind_of
 from dongled.agent.errors import AgentError
 from dongled.agent.protocol import cbor, cose, limits, sealing
 from dongled.agent.protocol.api import Judged, PrivateBegan, PrivateEnded, PrivateInvited, PrivateStatus
-from dongled.agent.protocol.private_messages import Accept, End, Invite, Letter, Opaque, PrivateKey
+from dongled.agent.protocol.private_messages import Accept, Ack, End, Invite, Letter, Opaque, PrivateKey
 from dongled.agent.protocol.refusal import Refusal
 from dongled.media.keyring import commit_base_key
 
@@ -729,3 +729,48 @@ def test_a_new_session_of_the_same_terminal_has_no_new_quota(meeting: Meeting) -
     most = limits.LETTER_DERIVES_BURST + 12 * limits.LETTER_DERIVES_RATE + 1
     assert meeting.nurse.token.counts["derive"] - derives <= most
     assert "letter-quota" in meeting.nurse.reasons()
+
+
+@pytest.mark.property("P3")
+def test_who_may_not_see_it_any_more_when_it_accepts_is_shown_nothing(meeting: Meeting) -> None:
+    meeting.invite()
+    meeting.doctor.policy.deny["view-screen"] = {"nurse"}
+    meeting.accept()
+    assert "denied-view-screen" in meeting.doctor.reasons()
+    assert of(meeting.doctor, PrivateBegan) == []
+    assert set(meeting.doctor.seals) == {"camera"}
+    assert of(meeting.nurse, PrivateEnded)[-1].reason == "refused"
+
+
+@pytest.mark.property("P4")
+def test_nobody_acknowledges_another_s_letter_or_invites_into_another_s_session(meeting: Meeting) -> None:
+    meeting.bus.interfere = lambda s, r, m: [] if kind_of(m) == "private" and s is meeting.nurse else [m]
+    meeting.invite()
+    (session,) = meeting.doctor.member._private._sessions.values()
+    assert session.posted is not None
+    ack = Ack(session.posted.counters[-1]).encode()
+    assert meeting.give(meeting.doctor, meeting.forged(meeting.insider, meeting.doctor, "ack", ack)) is None
+    assert session.posted in meeting.doctor.member._private._letters._posted
+    into = Invite(session.id, (meeting.key(meeting.insider),), 60).encode()
+    for terminal in (meeting.doctor, meeting.nurse):
+        message = meeting.forged(meeting.insider, terminal, "invite", into, counter=1_001)
+        assert meeting.give(terminal, message) == "private-unknown"
+    meeting.bus.interfere = lambda s, r, m: [m]
+    meeting.bus.run(10)
+    meeting.accept()
+    assert meeting.sees(meeting.nurse, meeting.doctor)
+
+
+@pytest.mark.property("P3")
+def test_who_was_gone_when_the_token_had_opened_its_letter_invites_nobody(meeting: Meeting) -> None:
+    meeting.bus.token_latency = 0.4
+    invite = Invite(bytes(16), (meeting.key(meeting.doctor),), 60).encode()
+    letter = meeting.forged(meeting.doctor, meeting.nurse, "invite", invite)
+    meeting.bus.deliver(meeting.nurse, letter)
+    remote = meeting.nurse.member._state.remotes[meeting.doctor.session]
+    remote.live_until = meeting.bus.now + 0.2
+    # Its removal is due by a tick, which is late.
+    meeting.nurse.due = float("inf")
+    meeting.bus.run(0.5)
+    assert "not-live" in meeting.nurse.reasons()
+    assert of(meeting.nurse, PrivateInvited) == []
