@@ -12,7 +12,14 @@ from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, Terminal, kind_of
 from dongled.agent.errors import AgentError
 from dongled.agent.protocol import cbor, cose, limits, sealing
-from dongled.agent.protocol.api import Judged, PrivateBegan, PrivateEnded, PrivateInvited, PrivateStatus
+from dongled.agent.protocol.api import (
+    Judged,
+    PrivateBegan,
+    PrivateEnded,
+    PrivateInvited,
+    PrivateStatus,
+    Stream,
+)
 from dongled.agent.protocol.private_messages import Accept, Ack, End, Invite, Letter, Opaque, PrivateKey
 from dongled.agent.protocol.refusal import Refusal
 from dongled.media.keyring import commit_base_key
@@ -773,4 +780,28 @@ def test_who_was_gone_when_the_token_had_opened_its_letter_invites_nobody(meetin
     meeting.nurse.due = float("inf")
     meeting.bus.run(0.5)
     assert "not-live" in meeting.nurse.reasons()
+    assert of(meeting.nurse, PrivateInvited) == []
+
+
+@pytest.mark.property("P3")
+def test_who_may_not_publish_any_more_shows_nothing_back(meeting: Meeting) -> None:
+    meeting.invite()
+    meeting.doctor.policy.deny["publish"] = {"nurse"}
+    meeting.accept(BADGE)
+    assert "denied-publish" in meeting.doctor.reasons()
+    assert of(meeting.doctor, PrivateBegan) == []
+    assert {key.stream.id for key in meeting.doctor.ever_opened} == {"camera"}
+
+
+@pytest.mark.property("P10")
+def test_a_private_stream_does_not_take_a_public_one_s_name() -> None:
+    meeting = Meeting()
+    name = "ab" * 16
+    again = meeting.bus.join("other", (Stream(name, "vp8"),))
+    meeting.bus.run(9)
+    invite = Invite(bytes(16), (meeting.key(again, name),), 60).encode()
+    assert (
+        meeting.give(meeting.nurse, meeting.forged(again, meeting.nurse, "invite", invite))
+        == "private-changed"
+    )
     assert of(meeting.nurse, PrivateInvited) == []
