@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.files import TEXT, VIEWER, write
-from dongled.config.api import ConfigError, Credential, Settings, load, load_layers
+from dongled.config.api import ConfigError, Credential, Settings, find_socket, load, load_layers
 
 
 def problems(text: str, directory: Path, env: dict[str, str] | None = None) -> dict[str, str]:
@@ -28,6 +28,40 @@ def problems(text: str, directory: Path, env: dict[str, str] | None = None) -> d
     for problem in error.problems:
         found[problem.key] = "; ".join(filter(None, (found.get(problem.key), problem.text)))
     return found
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "[[stream]]\nid = 7\n",
+        "[control]\nsocket = 'run/control.sock'\ncolour = 'blue'\n",
+        "colour = 'blue'\n[control]\nsocket = 'run/control.sock'\n[token]\n",
+    ],
+)
+def test_the_daemon_is_found_while_the_settings_are_wrong(wrong: str, tmp_path: Path) -> None:
+    """It may run on with what it has, and who looks for what is wrong has to reach it."""
+    path = tmp_path / "dongled.toml"
+    path.write_text(wrong)
+    socket = tmp_path / "run/control.sock"
+    env = {} if "socket" in wrong else {"DONGLED_CONTROL__SOCKET": str(socket)}
+    # Where nobody can be asked the mistake is what is told.
+    with pytest.raises(ConfigError) as refused:
+        find_socket(path, env, {})
+    assert refused.value.reason == "config-invalid"
+    socket.parent.mkdir()
+    socket.touch()
+    assert find_socket(path, env, {}) == socket
+
+
+@pytest.mark.parametrize("text", ["no TOML at all", "[control]\nsocket = 7\n", "control = 7\n"])
+def test_where_not_even_the_socket_can_be_read(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "dongled.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        find_socket(path, {}, {})
+    with pytest.raises(ConfigError) as refused:
+        find_socket(None, {}, {}, "No Name")
+    assert refused.value.reason == "instance-name"
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dongled.agent.demo.commands import PROGRAM
+from dongled.agent.doctor.api import Level
+from dongled.agent.doctor.show import EXIT_STATUS
 from dongled.agent.status import MeetingStatus
 from integration.conftest import Company, Launch
 from integration.running import Running, opened, sending, watching
@@ -34,8 +36,12 @@ sfu.url = "{url}"
 
 
 def reload(of: Running) -> subprocess.CompletedProcess[str]:
+    return ask(of, "reload")
+
+
+def ask(of: Running, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [PROGRAM, "reload", "--config", of.folder / "dongled.toml", "--socket", of.folder / "control.sock"],
+        [PROGRAM, *command, "--config", of.folder / "dongled.toml"],
         capture_output=True,
         text=True,
         timeout=90,
@@ -83,6 +89,13 @@ def test_a_meeting_comes_and_goes_and_another_goes_on(launch: Launch) -> None:
     status = camera.status()
     assert str(drop_in) in status.reload_refused
     assert str(drop_in) in camera.log
+    # It tells all of it also to who finds it by the configuration that is wrong.
+    shown = ask(camera, "status")
+    assert (shown.returncode, "reload-refused" in shown.stdout) == (0, True), shown.stderr
+    examined = ask(camera, "doctor", "--check", "config", "--check", "daemon")
+    assert examined.returncode == EXIT_STATUS[Level.FATAL]
+    assert f"fatal    config: {drop_in}: stream.1.fps" in examined.stdout
+    assert "[reload-refused]" in examined.stdout
     assert states(camera) == {"demo": "joined", "second": "joined"}
 
     drop_in.unlink()

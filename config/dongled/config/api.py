@@ -6,7 +6,7 @@ from dongled.config.checks import SettingsWarning, settings_warnings
 from dongled.config.errors import EX_CONFIG, ConfigError, Problem
 from dongled.config.inputs import inputs, secret_sources
 from dongled.config.layers import drop_ins
-from dongled.config.load import Loaded, Value, default_path, default_socket, load, load_layers
+from dongled.config.load import Loaded, Value, default_path, find_socket, load, load_layers
 from dongled.config.schema.audit import AuditSettings
 from dongled.config.schema.authorizer import AuthorizerSettings
 from dongled.config.schema.control import ControlSettings
@@ -50,8 +50,8 @@ __all__ = [
     "TurnServer",
     "Value",
     "default_path",
-    "default_socket",
     "drop_ins",
+    "find_socket",
     "inputs",
     "load",
     "load_layers",

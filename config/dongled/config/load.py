@@ -82,6 +82,48 @@ def load_layers(
     directory: Path = DIRECTORY,
 ) -> Loaded:
     """Like ``load``, but a configuration without a file or a meeting is fine. Raises ConfigError."""
+    layers, file, base = _layers(path, env, overrides, instance, directory)
+    added = () if file is None else tuple(drop_ins(file))
+    settings = _validate(layers, base)
+    return Loaded(settings, file, added, tuple(_values(settings, layers)))
+
+
+def find_socket(
+    path: Path | None,
+    env: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    instance: str | None = None,
+    directory: Path = DIRECTORY,
+) -> Path:
+    """The control socket: a daemon that keeps its settings can be asked while the file's are wrong.
+
+    Raises ConfigError where no socket is there by which to ask.
+    """
+    try:
+        return load_layers(path, env, overrides, instance, directory).settings.control.socket
+    except ConfigError as error:
+        default_path(instance, directory)
+        try:
+            layers, _, base = _layers(path, env, overrides, instance, directory)
+            control = layers.tree.get("control")
+            socket = control.get("socket") if isinstance(control, dict) else None
+            settings, _ = _model({"control": {} if socket is None else {"socket": socket}}, base)
+        except ConfigError:
+            settings = None
+        found = default_socket(instance) if settings is None else settings.control.socket
+        if not found.exists():
+            raise error from None
+        return found
+
+
+def _layers(
+    path: Path | None,
+    env: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    instance: str | None,
+    directory: Path,
+) -> tuple[Layers, Path | None, Path]:
+    """All layers, the file that was read, and where relative paths begin. Raises ConfigError."""
     layers = Layers()
     if instance is not None:
         default_path(instance, directory)
@@ -95,9 +137,8 @@ def load_layers(
     found = path is not None or instance is not None or file.exists()
     if found:
         layers.merge(read_file(file), str(file))
-    added = drop_ins(file) if found else []
-    for drop_in in added:
-        layers.merge_drop_in(read_file(drop_in), str(drop_in))
+        for drop_in in drop_ins(file):
+            layers.merge_drop_in(read_file(drop_in), str(drop_in))
     for key, text, origin in from_environment(env):
         layers.put_text(key, text, origin)
     for name, value in overrides.items():
@@ -106,9 +147,7 @@ def load_layers(
             layers.put_text(key, value, FLAG)
         else:
             layers.put_value(key, value, FLAG)
-    base = file.absolute().parent if found else Path.cwd()
-    settings = _validate(layers, base)
-    return Loaded(settings, file if found else None, tuple(added), tuple(_values(settings, layers)))
+    return layers, file if found else None, file.absolute().parent if found else Path.cwd()
 
 
 def default_path(instance: str | None, directory: Path = DIRECTORY) -> Path:

@@ -26,6 +26,6 @@ def command(choice: SettingsChoice, socket: Path | None, request: str, seconds: 
     """
     from dongled.agent.control.client import deny
 
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     for decided in asyncio.run(deny(path, request, seconds)):
         click.echo("\n".join(described(decided)))

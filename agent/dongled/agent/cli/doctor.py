@@ -71,5 +71,8 @@ async def case_of(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
         settings, trouble = choice.load(), None
     except ConfigError as error:
         settings, trouble = None, error
-    control = ControlSettings() if settings is None else settings.control
-    return await open_case(settings, trouble, socket or control.socket, choice.files())
+    try:
+        path = choice.socket(socket)
+    except ConfigError:
+        path = ControlSettings().socket
+    return await open_case(settings, trouble, path, choice.files())

@@ -25,6 +25,6 @@ def command(choice: SettingsChoice, socket: Path | None, peer: str, reason: str)
     """
     from dongled.agent.control.client import expel
 
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     for meeting in asyncio.run(expel(path, peer, reason)):
         click.echo(f"expelled from {meeting}")

@@ -35,6 +35,12 @@ class SettingsChoice:
 
         return load_layers(self.path, os.environ, self.overrides, self.instance)
 
+    def socket(self, given: Path | None = None) -> Path:
+        """Where to ask the daemon, also while the settings are wrong. Raises ConfigError."""
+        from dongled.config.api import find_socket
+
+        return given or find_socket(self.path, os.environ, self.overrides, self.instance)
+
     def files(self) -> tuple[Path, ...]:
         """The file and its drop-ins, as far as they can be seen. Raises ConfigError for a wrong name."""
         from dongled.config.api import ConfigError, default_path, drop_ins

@@ -29,7 +29,7 @@ def _do(
 ) -> None:
     from dongled.agent.control.client import private
 
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     click.echo(asyncio.run(private(path, what, peer, meeting, list(streams))))
 
 

@@ -23,15 +23,10 @@ def command(choice: SettingsChoice, socket: Path | None) -> None:
     """
     from dongled.agent.control.client import reload
     from dongled.agent.errors import AgentError
-    from dongled.config.api import ConfigError, default_socket
+    from dongled.config.api import ConfigError
 
-    try:
-        path = socket or choice.load_layers().settings.control.socket
-    except ConfigError:
-        # The daemon is to hear of it, too, where it can be found without.
-        path = default_socket(choice.instance)
-        if not path.exists():
-            raise
+    # The daemon is to hear of a wrong one, too.
+    path = choice.socket(socket)
     try:
         done = asyncio.run(reload(path))
     except AgentError as error:

@@ -28,7 +28,7 @@ def command(choice: SettingsChoice, socket: Path | None, as_json: bool) -> None:
 
     from dongled.agent.control.client import fetch_requests
 
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     requests = asyncio.run(fetch_requests(path))
     if as_json:
         click.echo(json.dumps([asdict(request) for request in requests], indent=2))

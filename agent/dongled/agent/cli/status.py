@@ -37,7 +37,7 @@ HOME, LINE_END, SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 @reporting_errors()
 def command(choice: SettingsChoice, socket: Path | None, as_json: bool, watch: bool, every: float) -> None:
     """Show the token, the certificates, the meetings, their streams, and what is wrong."""
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     if not watch:
         asyncio.run(_once(path, as_json))
         return

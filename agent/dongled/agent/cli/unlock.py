@@ -47,7 +47,7 @@ def command(context: click.Context, choice: SettingsChoice, socket: Path | None,
         return
     from dongled.agent.control.client import unlock
 
-    path = socket or choice.load_layers().settings.control.socket
+    path = choice.socket(socket)
     pin = _ask("PIN of the FIDO2 key" if to_key else "token's PIN").reveal()
     if to_key:
         click.echo("touch the FIDO2 key when it blinks", err=True)
