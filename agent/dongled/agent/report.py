@@ -100,6 +100,7 @@ def meeting_status(meeting: Meeting) -> MeetingStatus:
         room=str(settings.room),
         state=meeting.state,
         why=meeting.why,
+        hint=meeting.hint,
         session=session.name if session else "",
         joined_seconds=None if meeting.joined_at is None else boottime() - meeting.joined_at,
         refused=dict(journal.refused),

@@ -161,7 +161,7 @@ class PrivateSessionStatus:
 class MeetingStatus:
     """``state``: connecting, joined, muted or waiting (to try again); ``why``: what ended the last try.
 
-    ``alarm_seconds``: how long ago the last alarm was.
+    ``hint``: what to do about that. ``alarm_seconds``: how long ago the last alarm was.
     """
 
     name: str
@@ -182,6 +182,7 @@ class MeetingStatus:
     alarm_seconds: float | None = None
     events: list[str] = field(default_factory=list)
     private: list[PrivateSessionStatus] = field(default_factory=list)
+    hint: str = ""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import pytest
 from dongled.agent.errors import AgentError
 from dongled.agent.meetings import meeting as meeting_module
 from dongled.agent.meetings.journal import LOG_INTERVAL, Journal
-from dongled.agent.meetings.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, Meeting
+from dongled.agent.meetings.meeting import BACKOFF_FIRST, BACKOFF_MOST, SETTLED, TELL_EVERY, Meeting
 from dongled.capture.errors import CaptureError
 from dongled.config.api import MeetingSettings
 from dongled.media.errors import MediaError
@@ -123,6 +123,20 @@ async def test_a_defect_is_told_whole_and_costs_one_session(
     assert (len(names), pauses) == (2, [BACKOFF_FIRST, BACKOFF_FIRST * 2])
     assert meeting.why == "beyond the end [defect]"
     assert caplog.text.count("Traceback") == 2
+
+
+async def test_the_same_failure_is_told_once_a_minute_and_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = AgentError("sfu-unreachable", "nobody answers", "start it")
+    other = AgentError("no-such-room", "no room")
+    script: list[tuple[str | Exception, bool, float]] = [(gone, False, TELL_EVERY / 4)] * 9
+    script += [(other, False, 0.0), ("lost", True, 0.0)]
+    _, _, meeting = await pauses_between(monkeypatch, script)
+    told = "not joined: nobody answers [sfu-unreachable]; start it"
+    events = [event for event in meeting.journal.events if event != "joined the room"]
+    assert events == [told, told, told, "not joined: no room [no-such-room]", "left the room: lost"]
+    assert (meeting.why, meeting.hint) == ("lost", "")
 
 
 @pytest.mark.property("P14")

@@ -84,8 +84,9 @@ def _meeting(meeting: MeetingStatus) -> Iterator[Entry]:
     state = meeting.state
     if meeting.joined_seconds is not None and state == "joined":
         state += f" for {_span(meeting.joined_seconds)}"
-    why = meeting.why if meeting.state != "joined" else ""
-    yield "meeting", (meeting.name, encrypted, state, why)
+    away = meeting.state != "joined"
+    hint = f"-> {meeting.hint}" if meeting.hint else ""
+    yield "meeting", (meeting.name, encrypted, state, *((meeting.why, hint) if away else ()))
     for peer in meeting.peers:
         yield " peer", _peer(peer)
     for each in meeting.private:

@@ -87,7 +87,7 @@ def meetings(now: DaemonStatus, before: DaemonStatus | None) -> Iterator[Conditi
     for meeting in now.meetings:
         if meeting.state in ("connecting", "waiting"):
             text = f"not joined: {meeting.why or meeting.state}"
-            yield Condition(registry.MEETING_NOT_JOINED, text, meeting.name)
+            yield Condition(registry.MEETING_NOT_JOINED, text, meeting.name, meeting.hint)
         for peer in meeting.peers:
             for stream in peer.stale:
                 text = f"{peer.terminal} {stream} is behind"

@@ -25,6 +25,8 @@ BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 4.0
 # A session that held this long starts the backoff afresh.
 SETTLED = 30.0
+# What ends each try in the same way is told again so seldom, seconds: an SFU may be gone for days.
+TELL_EVERY = 60.0
 
 
 class Session(Protocol):
@@ -51,7 +53,7 @@ class Meeting:
         self.journal = journal
         self.session: Session | None = None
         self.state = "waiting"
-        self.why = ""
+        self.why = self.hint = ""
         self.started_monotonic: float | None = None
         self.joined_at: float | None = None
         self._open_session = open_session
@@ -59,7 +61,7 @@ class Meeting:
 
     async def run(self) -> None:
         """Returns only by cancellation. Whatever ends a session, there is another."""
-        pause = BACKOFF_FIRST
+        pause, told, told_at = BACKOFF_FIRST, "", 0.0
         while True:
             if self._ready is not None:
                 await self._ready()
@@ -67,18 +69,21 @@ class Meeting:
             reason = ""
             try:
                 self.session = self._open_session()
-                self.why = await self.session.run(self._joined)
+                self.why, self.hint = await self.session.run(self._joined), ""
             except (AgentError, CaptureError, MediaError, TokenError) as error:
-                self.why, reason = f"{error} [{error.reason}]", error.reason
+                self.why, self.hint, reason = f"{error} [{error.reason}]", error.hint, error.reason
             except Exception as error:
                 # Ours, whatever brought it on: an SFU that finds one must not end the other meetings.
-                self.why, reason = f"{error} [defect]", "defect"
+                self.why, self.hint, reason = f"{error} [defect]", "", "defect"
                 log.error("meeting %s: %s", self.settings.name, error, exc_info=error)
             if self.joined_at is not None and boottime() - self.joined_at > SETTLED:
                 pause = BACKOFF_FIRST
+            text = f"{'not joined' if self.joined_at is None else 'left the room'}: {self.why}"
+            text += f"; {self.hint}" if self.hint else ""
             self.state, self.joined_at = "waiting", None
-            text = f"left the room: {self.why}"
-            self.journal.event(Event.MEETING_LEFT, text, reason=reason, why=self.why)
+            if text != told or boottime() - told_at >= TELL_EVERY:
+                told, told_at = text, boottime()
+                self.journal.event(Event.MEETING_LEFT, text, reason=reason, why=self.why)
             await asyncio.sleep(random.uniform(0, pause))
             pause = min(BACKOFF_MOST, 2 * pause)
 
@@ -89,5 +94,5 @@ class Meeting:
 
     def muted(self, why: str) -> None:
         """The session stays in the room without keys; it ends when it can be replaced."""
-        self.state, self.why = "muted", why
+        self.state, self.why, self.hint = "muted", why, ""
         self.journal.event(Event.MEETING_MUTED, f"muted: {why}", why=why)
