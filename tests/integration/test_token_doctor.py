@@ -14,6 +14,7 @@ from dongled.agent.demo.commands import PROGRAM
 from dongled.agent.demo.provision import settings_text
 from dongled.agent.doctor.api import Finding, Level, Result
 from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.doctor.checks import CHECKS as ALL_CHECKS
 from dongled.agent.doctor.checks import certificates
 from dongled.agent.doctor.checks.token import CHECKS
 from dongled.agent.doctor.examination import examine
@@ -240,6 +241,23 @@ def test_by_the_command_line(text: str, tmp_path: Path) -> None:
     assert 0 < measured["derive"]["p50"] <= measured["derive"]["p95"]
     assert measured["load"]["join"] > 4 * measured["derive"]["p50"]
     assert "a meeting of 10 cameras" in run("bench", "--count", "5").stdout
+
+
+def test_the_whole_terminal_by_the_command_line(text: str, tmp_path: Path) -> None:
+    """Nobody answers at its SFU's address: that is told, and nothing else is wrong."""
+    (tmp_path / "dongled.toml").write_text(text)
+    done = subprocess.run(
+        [PROGRAM, "doctor", "--json", "--config", tmp_path / "dongled.toml"],
+        env=os.environ, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == EXIT_STATUS[Level.FAILED], done.stderr
+    results = {check["id"]: check for check in json.loads(done.stdout)["checks"]}
+    assert list(results) == [check.id for check in ALL_CHECKS]
+    assert [name for name, check in results.items() if check["level"] == "failed"] == ["sfu", "ice"]
+    assert not [name for name, check in results.items() if check["level"] == "fatal"]
+    for check in results.values():
+        for finding in check["findings"]:
+            assert finding["hint"] or finding["level"] in ("ok", "skipped")
 
 
 def test_what_speed_means() -> None:
