@@ -123,8 +123,13 @@ def remove(root: Path, files: Mapping[str, str], *, dry_run: bool = False) -> li
     return ours
 
 
+def unit_of(instance: str | None) -> str:
+    """The name of an instance's unit, without its type."""
+    return "dongled" if instance is None else f"dongled@{instance}"
+
+
 def left_to_do(instance: str | None) -> list[str]:
-    name, unit = ("dongled", "dongled") if instance is None else (instance, f"dongled@{instance}")
+    name, unit = instance or "dongled", unit_of(instance)
     return [
         "systemd-sysusers dongled.conf && systemd-tmpfiles --create dongled.conf",
         "systemctl daemon-reload && udevadm control --reload && udevadm trigger",

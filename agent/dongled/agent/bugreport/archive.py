@@ -48,13 +48,18 @@ class Report:
         return Redactor(self.secrets.values).text("\n".join(lines)) + "\n"
 
 
+def check_new(path: Path) -> None:
+    """Raises AgentError, ``file-exists``."""
+    if path.exists():
+        raise AgentError("file-exists", f"{path} is already there", "choose another --output")
+
+
 def write(report: Report, path: Path, now: datetime) -> None:
-    """A .tar.gz that only its owner may read. Raises AgentError, ``file-exists`` for one that is there."""
+    """A .tar.gz that only its owner may read, and that is not there yet. Raises AgentError."""
+    check_new(path)
     files = {"MANIFEST": report.manifest(), **report.parts}
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise AgentError("file-exists", f"{path} is already there", "choose another --output") from None
     except OSError as error:
         raise AgentError("file-unwritable", f"{path}: {error.strerror}", "choose another --output") from None
     folder = path.name.removesuffix(".gz").removesuffix(".tar")

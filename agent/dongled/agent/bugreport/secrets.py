@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dongled.agent.units import unit_of
 from dongled.config.api import Credential, SecretSource, Settings, secret_sources
 
 # A PEM file with a key and a chain of certificates is the longest.
@@ -40,11 +41,10 @@ def _places(source: SecretSource, instance: str | None) -> Iterator[Path]:
     if not isinstance(source, Credential):
         yield source
         return
-    unit = "dongled" if instance is None else f"dongled@{instance}"
     stored = "dongled" if instance is None else f"dongled.{instance}"
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         yield Path(directory) / source.name
-    yield PASSED / f"{unit}.service" / source.name
+    yield PASSED / f"{unit_of(instance)}.service" / source.name
     yield from (store / f"{stored}.{source.name}" for store in STORES)
 
 

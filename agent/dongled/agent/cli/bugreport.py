@@ -28,10 +28,11 @@ def command(choice: SettingsChoice, socket: Path | None, output: Path | None) ->
     unit, and versions. The secrets that the settings name are searched for and taken out; where one cannot be
     read, log and unit are left out: call it as root. Names of terminals, meetings and servers stay.
     """
-    from dongled.agent.bugreport.archive import write
+    from dongled.agent.bugreport.archive import check_new, write
 
     now = datetime.now(UTC)
     path = output or Path(f"dongled-bugreport-{now:%Y%m%dT%H%M%S}.tar.gz")
+    check_new(path)
     report = asyncio.run(_collect(choice, socket))
     write(report, path, now)
     for name, why in report.left_out.items():
@@ -49,6 +50,7 @@ async def _collect(choice: SettingsChoice, socket: Path | None) -> Report:
     from dongled.agent.doctor.checks import CHECKS
     from dongled.agent.doctor.examination import examine
     from dongled.agent.doctor.show import as_json
+    from dongled.agent.units import unit_of
 
     case = await case_of(choice, socket)
     unknown = Secrets((), (), ("the settings",))
@@ -62,7 +64,7 @@ async def _collect(choice: SettingsChoice, socket: Path | None) -> Report:
         pid = case.daemon.pid
         report.add_data("status.json", asdict(case.daemon))
         report.add_text("process.txt", lambda: parts.process(pid))
-    unit = "dongled.service" if choice.instance is None else f"dongled@{choice.instance}.service"
+    unit = f"{unit_of(choice.instance)}.service"
     report.add_text("journal.txt", lambda: parts.journal(unit))
     report.add_text("unit.txt", lambda: parts.unit_files(unit))
     return report

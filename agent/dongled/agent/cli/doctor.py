@@ -64,7 +64,7 @@ async def _examine(
 
 async def case_of(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
     """The terminal that the command line means, whether its settings can be used or not."""
-    from dongled.agent.doctor.case import open_case
+    from dongled.agent.doctor.case import TerminalCase, asked
     from dongled.config.api import ConfigError, ControlSettings
 
     try:
@@ -75,4 +75,5 @@ async def case_of(choice: SettingsChoice, socket: Path | None) -> TerminalCase:
         path = choice.socket(socket)
     except ConfigError:
         path = ControlSettings().socket
-    return await open_case(settings, trouble, path, choice.files())
+    case = TerminalCase(settings, trouble, files=choice.files(), instance=choice.instance)
+    return await asked(case, path)

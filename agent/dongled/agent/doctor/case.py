@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dongled.agent.control.client import fetch_status
@@ -26,6 +26,7 @@ class TerminalCase:
     daemon: DaemonStatus | None = None
     unasked: AgentError | None = None
     files: tuple[Path, ...] = ()
+    instance: str | None = None
 
     @property
     def occupied(self) -> bool:
@@ -42,11 +43,9 @@ def identity_claimed(sockets: Path = Path("/proc/net/unix")) -> bool:
         return False
 
 
-async def open_case(
-    settings: Settings | None, trouble: ConfigError | None, socket: Path, files: tuple[Path, ...] = ()
-) -> TerminalCase:
-    """Ask the daemon on ``socket``, if one is there."""
+async def asked(case: TerminalCase, socket: Path) -> TerminalCase:
+    """The case with what the daemon on ``socket`` says, if one is there."""
     try:
-        return TerminalCase(settings, trouble, daemon=await fetch_status(socket), files=files)
+        return replace(case, daemon=await fetch_status(socket))
     except AgentError as error:
-        return TerminalCase(settings, trouble, unasked=error, files=files)
+        return replace(case, unasked=error)

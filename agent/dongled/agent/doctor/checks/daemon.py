@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from collections.abc import Iterable
 
-from dongled.agent.doctor.api import Check, Finding, ok, skipped, warning
+from dongled.agent.doctor.api import Check, Finding, fatal, ok, skipped, warning
 from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.units import unit_of
 from dongled.config.api import settings_warnings
 
 
 async def look(case: TerminalCase) -> Iterable[Finding]:
     if case.daemon is None:
+        if not case.occupied and (failure := await asyncio.to_thread(_failure, unit_of(case.instance))):
+            return [failure]
         error = case.unasked
         text = "was not asked" if error is None else f"was not asked: {error} [{error.reason}]"
         return [skipped(text, "" if error is None else error.hint)]
@@ -20,6 +25,20 @@ async def look(case: TerminalCase) -> Iterable[Finding]:
     return [warning(f"{each.text} [{each.id}]", each.hint) for each in live] or [
         ok(f"runs as process {case.daemon.pid}, and warns of nothing more")
     ]
+
+
+def _failure(unit: str) -> Finding | None:
+    """What systemd says of a service that has ended for good; None where it says no such thing."""
+    command = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", f"{unit}.service"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    if told.get("ActiveState") != "failed":
+        return None
+    text = f"the service has failed: {told.get('Result')}, exit status {told.get('ExecMainStatus')}"
+    return fatal(text, f"`journalctl -u {unit}` says why; then `systemctl restart {unit}`")
 
 
 CHECK = Check("daemon", "The daemon runs and is content", look)
