@@ -45,6 +45,7 @@ class Bench:
         self.answer: Callable[[KeyRole], None] = lambda role: None
         self.changes: list[float] = []
         self.finished = 0
+        self.drawn = 1.0
 
     def wall(self) -> datetime:
         return NOW + timedelta(seconds=self.time)
@@ -82,8 +83,9 @@ class Bench:
                 raise Done
 
         renewal = Renewal(
-            passed, self.clock, lambda: self.changes.append(self.time), steady=lambda: self.time, sleep=sleep
-        )
+            passed, self.clock, lambda: self.changes.append(self.time), steady=lambda: self.time, sleep=sleep,
+            draw=lambda: self.drawn,
+        )  # fmt: skip
         self.renewal = renewal
         with pytest.raises(Done):
             await renewal.run()
@@ -140,6 +142,16 @@ async def test_no_certificate_yet() -> None:
     assert [day * DAY for _, day in tries[-2:]] == pytest.approx([90, 90], abs=60)
     assert all(bench.held.values())
     assert len(bench.changes) == 2
+
+
+@pytest.mark.parametrize(("drawn", "tries"), [(0.0, 7), (1.0, 6)])
+async def test_an_outage_is_asked_about_at_random_and_ever_later(drawn: float, tries: int) -> None:
+    bench = Bench(certified=False)
+    bench.drawn = drawn
+    bench.answer = failing("est-unreachable", times=6)
+    # Half an hour: 10 s each time, or 30, 60, 120, 240 and 480 s.
+    roles = [role for role, _ in await bench.run(until=0.5 / 24)]
+    assert roles.count("identity") == tries
 
 
 async def test_a_code_that_is_refused_is_not_tried_again_and_again() -> None:

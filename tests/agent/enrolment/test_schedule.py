@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dongled.agent.enrolment.schedule import jitter_of, seconds_to_first, seconds_to_renewal
+from dongled.agent.enrolment.schedule import SETTLED, SOONEST, jitter_of, seconds_to_first, seconds_to_renewal
 from support.authority import NOW, urn
 
 DAY = 86400.0
@@ -56,7 +56,9 @@ def test_the_first_certificate() -> None:
     assert waits[:4] == [0, 30, 60, 120]
     assert waits == sorted(waits)
     assert waits[-1] == 3600
-    assert seconds_to_first(0.0, 1) == 22.5
+    # Anywhere in the pause, but not at once; and a refused code hourly, however the dice fall.
+    assert [seconds_to_first(0.0, failures) for failures in (1, 4, SETTLED - 1)] == [SOONEST] * 3
+    assert seconds_to_first(0.0, SETTLED) == 0.75 * 3600
 
 
 @given(

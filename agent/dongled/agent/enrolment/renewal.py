@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from dongled.agent.enrolment.enroller import ROLES, Enroller
 from dongled.agent.enrolment.est import Pending
 from dongled.agent.enrolment.schedule import (
     EACH,
+    SETTLED,
     SPREAD,
     jitter_of,
     seconds_to_first,
@@ -34,7 +36,7 @@ LONGEST = 3600.0  # seconds of one sleep: a clock that was set meanwhile is noti
 CLOCK_PAUSE = 60.0  # seconds, while nobody vouches for the time
 LEAST_WAIT = 60.0  # seconds, whatever the platform asks for
 # Asking again soon changes nothing, and may lock an account: as after so many failures.
-REFUSED = {"est-credentials": 8, "est-forbidden": 8}
+REFUSED = {"est-credentials": SETTLED, "est-forbidden": SETTLED}
 
 
 @dataclass(slots=True)
@@ -61,12 +63,14 @@ class Renewal:
         *,
         steady: Callable[[], float] = boottime,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._enroller = enroller
         self._clock = clock
         self._changed = changed
         self._steady = steady
         self._sleep = sleep
+        self._draw = draw
         self._jitter = jitter_of(enroller.terminal)
         self._chains = {role: enroller.chain(role) for role in ROLES}
         self.roles = {role: RoleState() for role in ROLES}
@@ -138,7 +142,7 @@ class Renewal:
     def _seconds(self, role: KeyRole, failures: int, now: datetime) -> float:
         certificate = self._enroller.certificate(role)
         if certificate is None:
-            return seconds_to_first(self._jitter, failures)
+            return seconds_to_first(self._draw(), failures)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return seconds_to_renewal(begin, end, now, self._jitter, failures)
 

@@ -13,6 +13,7 @@ LATEST = 86400.0  # seconds between two tries, once it has expired
 SPREAD = 300.0  # seconds over which terminals that woke up late together ask
 FIRST_RETRY = 30.0  # seconds, while there is no certificate at all
 FIRST_MOST = 3600.0  # seconds
+SETTLED = 8  # failures after which it is asked hourly
 
 
 def jitter_of(terminal: str) -> float:
@@ -36,8 +37,15 @@ def seconds_to_renewal(
     return due - passed if passed < due else jitter * min(SPREAD, EACH * life)
 
 
-def seconds_to_first(jitter: float, failures: int) -> float:
-    """The same while there is no certificate: at once, then ever later, up to an hour."""
+def seconds_to_first(draw: float, failures: int) -> float:
+    """The same while there is no certificate: at once, then ever later, up to an hour.
+
+    ``draw`` is a new random number from 0 to 1 for each try: a fleet that was switched on together, and that
+    the platform could not answer together, comes back at any time of the pause. After so many failures, of
+    which a refused code counts as all, in its last quarter.
+    """
     if failures == 0:
         return 0.0
-    return min(FIRST_MOST, FIRST_RETRY * math.pow(2, min(failures - 1, 10))) * (0.75 + 0.25 * jitter)
+    most = min(FIRST_MOST, FIRST_RETRY * math.pow(2, min(failures - 1, 10)))
+    least = SOONEST if failures < SETTLED else 0.75 * most
+    return least + draw * (most - least)

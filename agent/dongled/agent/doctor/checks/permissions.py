@@ -16,8 +16,7 @@ from pathlib import Path
 from dongled.agent.doctor.api import Check, Finding, failed, fatal, ok, skipped, warning
 from dongled.agent.doctor.case import TerminalCase
 from dongled.agent.doctor.process import confinement
-from dongled.config.api import Settings, inputs
-from dongled.config.load import DIRECTORY
+from dongled.config.api import Settings, default_path, inputs
 
 # Of sysusers.conf. Where another user was chosen, the daemon that runs tells.
 _SERVICE_USER = "dongled"
@@ -53,10 +52,11 @@ class User:
 
 
 def user_of(case: TerminalCase) -> User:
+    etc = default_path(None).parent
     if case.daemon is not None:
         with contextlib.suppress(OSError, ValueError):
             return User(confinement(case.daemon.pid).uid)
-    elif os.geteuid() == 0 and any(file.is_relative_to(DIRECTORY) for file in case.files):
+    elif os.geteuid() == 0 and any(file.is_relative_to(etc) for file in case.files):
         with contextlib.suppress(KeyError):
             return User(pwd.getpwnam(_SERVICE_USER).pw_uid)
     return User(os.geteuid())
