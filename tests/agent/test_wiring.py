@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,8 @@ from pydantic import ValidationError
 
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.janus.settings import JanusSettings
-from dongled.agent.wiring import janus_settings, sink_maker
-from dongled.config.api import MeetingSettings, SinkSettings
+from dongled.agent.wiring import janus_settings, read_files, sink_maker
+from dongled.config.api import ConfigError, MeetingSettings, SinkSettings
 from dongled.media.sinks import NullSink
 
 
@@ -40,3 +42,13 @@ def test_no_sink_configured_means_none_made() -> None:
     assert sink_maker(())("urn:uuid:x", "camera").pictures == []
     counted = sink_maker((SinkSettings.model_validate({"kind": "null"}),))("urn:uuid:x", "camera")
     assert isinstance(counted.pictures[0], NullSink)
+
+
+def test_a_root_that_cannot_be_read_is_the_configurations_fault(tmp_path: Path) -> None:
+    """Tried again and again it would be by systemd, and nobody told."""
+    (tmp_path / "root.pem").write_bytes(b"PEM")
+    assert read_files([tmp_path / "root.pem"]) == [b"PEM"]
+    with pytest.raises(ConfigError) as refused:
+        read_files([tmp_path / "root.pem", tmp_path])
+    assert (refused.value.reason, refused.value.exit_code) == ("file-unreadable", 78)
+    assert str(tmp_path) in str(refused.value)

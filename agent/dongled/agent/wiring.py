@@ -46,6 +46,7 @@ from dongled.agent.terminal import Terminal, own_name
 from dongled.capture.factory import open_source
 from dongled.config.api import (
     AuthorizerSettings,
+    ConfigError,
     Credential,
     KeyPin,
     MeetingSettings,
@@ -157,7 +158,7 @@ def open_trust(settings: Settings, *, record: bool = False) -> Trust:
     authorizer = open_authorizer(settings.authorizer)
     audit = open_audit(settings, clock) if record and settings.audit.enabled else None
     policy = CertificatePolicy(
-        [root.read_bytes() for root in trust.roots],
+        read_files(trust.roots),
         clock,
         allow_viewers=trust.allow_viewers,
         allow_publishers=trust.allow_publishers,
@@ -217,7 +218,7 @@ def change_policy(policy: CertificatePolicy, settings: Settings) -> None:
     """Have a running daemon judge by these settings. Raises AgentError, and then nothing has changed."""
     trust = settings.trust
     policy.change(
-        [root.read_bytes() for root in trust.roots],
+        read_files(trust.roots),
         trust.allow_viewers,
         trust.allow_publishers,
         trust.minimum_assurance,
@@ -235,7 +236,7 @@ def _required_evidence(settings: Settings, clock: TrustedClock) -> list[Evidence
     trust = settings.trust
     if not trust.attestation_roots:
         return []
-    roots = [root.read_bytes() for root in trust.attestation_roots]
+    roots = read_files(trust.attestation_roots)
     return [Attestation(roots, clock, required=trust.require_attestation)]
 
 
@@ -266,7 +267,7 @@ def open_enroller(
         access,
         server,
         Request(_subject(settings), enrolment.terminal, labels),
-        CertificateVerifier([root.read_bytes() for root in settings.trust.roots], clock),
+        CertificateVerifier(read_files(settings.trust.roots), clock),
         clock,
         KeptChains(settings.state.directory),
     )
@@ -305,6 +306,18 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
 def chain_in_use(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:
     """A key's certificate and what leads from it, DER; empty where there is none. Raises AgentError."""
     return kept.in_use(key) if pin.certificate is None else read_chain(pin.certificate)
+
+
+def read_files(paths: Iterable[Path]) -> list[bytes]:
+    """Files that the settings name, each whole. Raises ConfigError ``file-unreadable``."""
+    read = []
+    for path in paths:
+        try:
+            read.append(path.read_bytes())
+        except OSError as error:
+            hint = "make it readable by the user that dongled runs as; `sudo dongled doctor` looks at all"
+            raise ConfigError("file-unreadable", f"{path}: {error.strerror}", hint) from None
+    return read
 
 
 def read_chain(path: Path) -> Sequence[bytes]:

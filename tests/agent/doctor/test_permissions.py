@@ -13,8 +13,10 @@ import pytest
 
 from dongled.agent.doctor.api import Level
 from dongled.agent.doctor.case import TerminalCase
-from dongled.agent.doctor.checks.permissions import CHECK, User, examine, user_of
+from dongled.agent.doctor.checks.permissions import CHECK, examine
+from dongled.agent.doctor.user import User, user_of
 from dongled.config.api import Settings
+from support.statuses import well
 
 ME = User(os.geteuid())
 NOBODY = User(pwd.getpwnam("nobody").pw_uid)
@@ -76,7 +78,7 @@ def test_what_root_may_read_and_the_service_may_not(place: Path) -> None:
 def test_a_state_directory_of_another_user(place: Path) -> None:
     (place / "state").mkdir(mode=0o700)
     level, text = found(place, NOBODY)["state"]
-    assert (level, "the daemon runs as nobody" in text) == (Level.FAILED, True)
+    assert (level, "nobody, as whom the daemon runs" in text) == (Level.FAILED, True)
     (place / "state").chmod(0o770)
     assert found(place)["state"] == (Level.FAILED, "others may write there")
 
@@ -87,6 +89,25 @@ def test_a_group_that_is_not_there(place: Path) -> None:
     assert told == {"control.operators": (Level.FAILED, "there is no group 'no-such-group'")}
 
 
-async def test_whose_files_they_have_to_be() -> None:
-    assert user_of(TerminalCase(None)) == ME
+def test_what_root_left_in_the_state_of_another_user(place: Path) -> None:
+    """A command called by hand, as root, makes files that the daemon can neither read nor replace."""
+    (place / "state/certificates").mkdir(parents=True)
+    os.chown(place / "state", NOBODY.uid, -1)
+    os.chown(place / "dongled.toml", NOBODY.uid, -1)
+    level, text = found(place, NOBODY)["state"]
+    assert (level, str(place / "state/certificates") in text) == (Level.FAILED, True)
+    os.chown(place / "state/certificates", NOBODY.uid, -1)
+    assert [level for level, _ in found(place, NOBODY).values()] == [Level.OK]
+
+
+async def test_whose_files_they_have_to_be(place: Path) -> None:
+    settings = Settings.model_validate({"state": {"directory": place / "state"}})
+    assert user_of(TerminalCase(None)) == user_of(TerminalCase(settings)) == ME
+    (place / "state").mkdir()
+    os.chown(place / "state", NOBODY.uid, -1)
+    assert user_of(TerminalCase(settings)) == NOBODY
+    # A daemon that runs is whose it is.
+    status = well()
+    status.pid = os.getpid()
+    assert user_of(TerminalCase(settings, daemon=status)) == ME
     assert [each.level for each in await CHECK.look(TerminalCase(None))] == [Level.SKIPPED]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -130,12 +129,3 @@ async def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     low = await found(disk.CHECK, here)
     assert low.level is Level.WARNING
     assert "make room" in low.hint
-
-
-async def test_a_state_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "state").mkdir()
-    here = case(tmp_path)
-    assert [finding.level for finding in await disk.CHECK.look(here)] == [Level.OK]
-    # Root may write everywhere: what anybody else would be told.
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert Level.FAILED in {finding.level for finding in await disk.CHECK.look(here)}

@@ -3,63 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 import os
-import pwd
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dongled.agent.doctor.api import Check, Finding, failed, fatal, ok, skipped, warning
 from dongled.agent.doctor.case import TerminalCase
-from dongled.agent.doctor.process import confinement
-from dongled.config.api import Settings, default_path, inputs
-
-# Of sysusers.conf. Where another user was chosen, the daemon that runs tells.
-_SERVICE_USER = "dongled"
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """As whom the daemon runs, or would."""
-
-    uid: int
-
-    @property
-    def name(self) -> str:
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return f"user {self.uid}"
-
-    def reads(self, path: Path) -> bool:
-        """Asked as that user, since root may read everything; True where that cannot be asked."""
-        if self.uid == os.geteuid():
-            return os.access(path, os.R_OK)
-        if os.geteuid() != 0:
-            return True
-        entry = pwd.getpwuid(self.uid)
-        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-        command = ["test", "-r", str(path)]
-        # From /, since it need not be let in where we are.
-        asked = subprocess.run(
-            command, user=self.uid, group=entry.pw_gid, extra_groups=groups, cwd="/", check=False
-        )
-        return asked.returncode == 0
-
-
-def user_of(case: TerminalCase) -> User:
-    etc = default_path(None).parent
-    if case.daemon is not None:
-        with contextlib.suppress(OSError, ValueError):
-            return User(confinement(case.daemon.pid).uid)
-    elif os.geteuid() == 0 and any(file.is_relative_to(etc) for file in case.files):
-        with contextlib.suppress(KeyError):
-            return User(pwd.getpwnam(_SERVICE_USER).pw_uid)
-    return User(os.geteuid())
+from dongled.agent.doctor.user import User, user_of
+from dongled.config.api import Settings, inputs
 
 
 async def look(case: TerminalCase) -> Iterable[Finding]:
@@ -109,14 +62,18 @@ def _unreadable(paths: Iterable[Path], user: User) -> Iterator[Finding]:
 
 
 def _state(directory: Path, user: User) -> Iterator[Finding]:
+    """What root wrote there, by a command called by hand, the daemon can neither read nor replace."""
     try:
+        found = [directory, *sorted(directory.rglob("*"))]
         status = directory.stat()
+        foreign = [path for path in found if path.lstat().st_uid != user.uid]
     except OSError:
-        return  # it is made at the first start
-    if status.st_uid != user.uid:
-        text = f"it belongs to {User(status.st_uid).name}, and the daemon runs as {user.name}"
-        yield failed(text, f"chown -R {user.name} {directory}", about=str(directory))
-    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return  # it is made at the first start, and shown to nobody else
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        text = f"{foreign[0]}{more} belong not to {user.name}, as whom the daemon runs"
+        yield failed(text, f"chown -R {user.uid} {directory}", about=str(directory))
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield failed("others may write there", f"chmod 700 {directory}", about=str(directory))
 
 

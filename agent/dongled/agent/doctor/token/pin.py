@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dongled.agent.doctor.api import Finding, ok, warning
 from dongled.agent.doctor.token import stored
 from dongled.agent.doctor.token.case import Part, TokenCase, check
+from dongled.agent.doctor.user import expected_user
 from dongled.config.api import Credential
 from dongled.tokens.pin import NoPin, PinFile, PinPrompt
 from dongled.tokens.unlocking import NobodyYet, Unlocking
@@ -30,11 +31,13 @@ async def look(case: TokenCase, part: Part) -> Iterable[Finding]:
     if isinstance(source, PinPrompt):
         text = "somebody has to type it at every start"
         return [warning(text, "pin-file or pin-credential start unattended")]
-    await asyncio.to_thread(source.version)
     if isinstance(source, PinFile):
-        await asyncio.to_thread(source.read)
+        # Whether the daemon's user may read it, ``permissions`` says to anybody else.
+        if expected_user(case.settings).asks:
+            await asyncio.to_thread(source.read)
         text = f"weak: {source.description} is as safe as this machine's disk"
         return [warning(text, "a systemd credential bound to the machine's TPM: docs/operations.md")]
+    await asyncio.to_thread(source.version)
     return [ok(source.description)]
 
 
