@@ -68,11 +68,13 @@ def test_a_directory_that_everybody_may_write(place: Path) -> None:
     assert [level for level, _ in found(place).values()] == [Level.OK]
 
 
-def test_what_root_may_read_and_the_service_may_not(place: Path) -> None:
+def test_what_root_may_read_and_the_service_may_not(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon would end with 78, and root, who looks for the reason, sees nothing wrong."""
     assert found(place, NOBODY)["dongled.toml"] == (Level.FAILED, "nobody may not read it")
     os.chown(place / "dongled.toml", 0, pwd.getpwnam("nobody").pw_gid)
     assert [level for level, _ in found(place, NOBODY).values()] == [Level.OK]
+    monkeypatch.chdir(place)
+    assert NOBODY.reads(Path("dongled.toml"))
 
 
 def test_a_state_directory_of_another_user(place: Path) -> None:

@@ -45,7 +45,7 @@ class User:
             group, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
         except KeyError:
             group, groups = self.uid, []
-        command = ["test", "-r", str(path)]
+        command = ["test", "-r", str(path.absolute())]
         # From /, since it need not be let in where we are.
         asked = subprocess.run(command, user=self.uid, group=group, extra_groups=groups, cwd="/", check=False)
         return asked.returncode == 0

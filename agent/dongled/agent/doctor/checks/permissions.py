@@ -70,8 +70,8 @@ def _state(directory: Path, user: User) -> Iterator[Finding]:
     except OSError:
         return  # it is made at the first start, and shown to nobody else
     if foreign:
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        text = f"{foreign[0]}{more} belong not to {user.name}, as whom the daemon runs"
+        more = f", nor are {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        text = f"{foreign[0]} is not of {user.name}, as whom the daemon runs{more}"
         yield failed(text, f"chown -R {user.uid} {directory}", about=str(directory))
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield failed("others may write there", f"chmod 700 {directory}", about=str(directory))
