@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 from dongled.agent.doctor.api import Check, Finding, Level, failed, ok, skipped, warning, worst
 from dongled.agent.doctor.checks import CHECKS
@@ -81,3 +82,11 @@ def test_ids_are_stable_names_each_used_once() -> None:
     assert len(ids) == len(set(ids))
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", each) for each in ids)
     assert all(check.title for check in CHECKS)
+
+
+def test_the_manual_lists_each_check() -> None:
+    manual = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    section = manual.split("\n### Doctor\n", 1)[1].split("\n#", 1)[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    told = [name for row in rows for name in re.findall("`([a-z-]+)`", row)]
+    assert sorted(told) == sorted(check.id for check in CHECKS)

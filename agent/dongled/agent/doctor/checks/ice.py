@@ -42,4 +42,5 @@ async def _connect(settings: Settings, meeting: MeetingSettings) -> Finding:
     return ok("a data channel to the SFU opens", about=meeting.name)
 
 
-CHECK = Check("ice", "ICE connects to the SFU", look)
+# An SFU that answers late, and a data channel that does not open, each take their time.
+CHECK = Check("ice", "ICE connects to the SFU", look, patience=45.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from dongled.agent import wiring
@@ -17,7 +18,7 @@ from dongled.config.api import ConfigError, MeetingSettings
 async def look(case: TerminalCase) -> Iterable[Finding]:
     if case.settings is None or not case.settings.meeting:
         return [skipped("no meeting is configured")]
-    return [await _ask(meeting) for meeting in case.settings.meeting]
+    return await asyncio.gather(*map(_ask, case.settings.meeting))
 
 
 async def _ask(meeting: MeetingSettings) -> Finding:
@@ -37,4 +38,4 @@ async def _ask(meeting: MeetingSettings) -> Finding:
     return ok(f"it answers, has {names}, and {room}", about=meeting.name)
 
 
-CHECK = Check("sfu", "The SFU answers, and has the room", look)
+CHECK = Check("sfu", "The SFU answers, and has the room", look, patience=30.0)
