@@ -28,6 +28,7 @@ SETTINGS = tuple(
         "plain-meeting",
         "sfu-unencrypted",
         "assurance-software",
+        "anybody-may-view",
         "nobody-may-view",
         "nobody-may-publish",
         "pin-prompt",
