@@ -89,6 +89,15 @@ async def test_killed_while_idle(token: SoftToken) -> None:
     await opened.close()
 
 
+def test_a_worker_that_fails_all_night_is_still_started() -> None:
+    # 2 to the power of so many failures is no float.
+    backoff, now = Backoff(), 0.0
+    for _ in range(1100):
+        backoff.failed(now)
+        now += backoff.wait(now)
+    assert backoff.wait(now - 1) == 1
+
+
 def test_backoff_has_an_end_and_forgives() -> None:
     backoff, now, waits = Backoff(), 0.0, []
     assert backoff.wait(now) == 0

@@ -58,7 +58,7 @@ class Backoff:
         if now - self._last_failure > _BACKOFF_FORGIVEN_AFTER:
             self._failures = 0
         if self._failures:
-            self._not_before = now + min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** (self._failures - 1))
+            self._not_before = now + min(_BACKOFF_MOST, _BACKOFF_FIRST * 2 ** min(self._failures - 1, 10))
         self._failures += 1
         self._last_failure = now
 
