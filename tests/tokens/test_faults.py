@@ -21,6 +21,7 @@ from dongled.tokens.api import KeyRole
 from dongled.tokens.broker import Backoff, Broker
 from dongled.tokens.errors import TokenError
 from dongled.tokens.opened import OpenedToken, open_token
+from support.lag import MOST, lag_until
 from tokens.bench import SoftToken, answering, point_of, proc, wait_gone
 from tokens.test_opened import public, verify
 
@@ -121,7 +122,7 @@ async def test_a_hanging_worker_is_killed_at_the_deadline(token: SoftToken) -> N
     with pytest.raises(TokenError) as refusal:
         await opened.sign(bytes(32))
     assert refusal.value.reason == "token-timeout"
-    assert 1 <= loop.time() - started < 3
+    assert 1 <= loop.time() - started < 6
     assert wait_gone(before)
     verify(opened.identity, await opened.sign(b"d" * 32), b"d" * 32)
     await opened.close()
@@ -131,13 +132,9 @@ async def test_a_hanging_worker_is_killed_at_the_deadline(token: SoftToken) -> N
 async def test_the_event_loop_goes_on_while_the_token_hangs(token: SoftToken) -> None:
     opened = await open_token(token.module, token.uri, token.pin, deadlines={"sign": 0.5})
     os.kill(worker_of(opened), signal.SIGSTOP)
-    loop = asyncio.get_running_loop()
-    asked, worst, last = asyncio.create_task(opened.sign(bytes(32))), 0.0, loop.time()
-    while not asked.done():
-        await asyncio.sleep(0.005)
-        worst, last = max(worst, loop.time() - last), loop.time()
+    asked = asyncio.create_task(opened.sign(bytes(32)))
+    assert await lag_until(asked) < MOST
     assert isinstance(asked.exception(), TokenError)
-    assert worst < 0.2
     await opened.close()
 
 

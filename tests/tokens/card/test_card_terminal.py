@@ -25,6 +25,7 @@ from support.card.bench import DATA, IDENTITY, OPENSC, YKCS11, PivCard
 from support.card.fido import AID as FIDO
 from support.card.fido import FidoApplet
 from support.card.fido_authenticator import Authenticator
+from support.lag import MOST, lag_until
 from tokens.bench import answering, new_pin, point_of, wait_gone, write_pin
 from tokens.test_cli import answer, token_command
 from tokens.test_faults import FakeClock, worker_of
@@ -35,8 +36,8 @@ MODULES = pytest.mark.parametrize("module", [OPENSC, YKCS11], ids=["opensc", "yk
 SUBJECT = x509.Name.from_rfc4514_string("CN=camera-1")
 
 _GENERAL_AUTHENTICATE, _VERIFY, _GET_DATA = 0x87, 0x20, 0xCB
-# What a user may be kept waiting before being told, in seconds.
-_SOON = 2.0
+# What a user may be kept waiting before being told, in seconds; three times that on a busy machine.
+_SOON = 3 * 2.0
 
 
 async def uri_of(module: str) -> str:
@@ -325,15 +326,9 @@ async def test_a_card_that_never_answers(card: PivCard, module: str) -> None:
         module, await uri_of(module), answering(card.pin_text), ledger=MemoryLedger(), deadlines={"sign": 0.5}
     )
     with card.inserted.holding(_GENERAL_AUTHENTICATE):
-        loop = asyncio.get_running_loop()
         asked = asyncio.create_task(opened.sign(bytes(32)))
-        worst, last = 0.0, loop.time()
-        while not asked.done():
-            await asyncio.sleep(0.005)
-            worst, last = max(worst, loop.time() - last), loop.time()
+        assert await lag_until(asked) < MOST
         assert (await refused(asked)).reason == "token-timeout"
-        # 50 ms, three times that on a busy machine.
-        assert worst < 0.15
     await check_works(opened, card)
     await opened.close()
 
