@@ -56,9 +56,12 @@ def test_the_invited_alone_sees_it_until_it_ends(company: Company, launch: Launc
     assert [stream.stream for stream in camera.status().meetings[0].sending] == ["camera"]
     private(invited, "accept")
 
-    seen = invited.until(lambda meeting: opened_privately(meeting) > 45)
-    assert [(each.state, each.stale) for each in seen.private] == [("active", [])]
+    # A busy machine may be behind for a moment.
+    seen = invited.until(
+        lambda meeting: opened_privately(meeting) > 45 and not any(each.stale for each in meeting.private)
+    )
     (partner,) = seen.private
+    assert partner.state == "active"
     assert (partner.roles, partner.assurance) == (["publisher"], "software")
     for stream in seen.receiving:
         assert (stream.subject, stream.roles, stream.assurance) == (

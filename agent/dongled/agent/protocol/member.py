@@ -328,7 +328,9 @@ class Member:
 
     def _expire_early(self, now: float) -> None:
         for source in self._early.expired(now):
-            self._state.refused(Refusal("unknown-sender", "its announcement did not come, or nobody can say yet whether it holds"), source)
+            self._state.refused(
+                Refusal("unknown-sender", "its announcement did not come or is undecided"), source
+            )
 
     def _learn_staples(self, request: Signed, source: str, now: float) -> None:
         learned = False
