@@ -36,7 +36,8 @@ def test_a_purge_leaves_no_secrets(lab: Lab) -> None:
     machine = lab.device.machine
     # The PIN, wherever it may have come: a search that finds it where it has to be as long as it is used.
     search = f"grep -rlFe {lab.device.terminal.card.pin_text} {_EVERYWHERE} 2>/dev/null || true"
-    assert "/run/credstore/dongled.token-pin" in machine.run(search, 300).split()
+    assert "/run/credstore/dongled-open.token-pin" in machine.run(search, 300).split()
+    machine.run("systemctl enable dongled@second")
     machine.run("dpkg --purge dongled-camera dongled", 600)
     assert machine.run(search, 300) == ""
     left = machine.run(f"find {_EVERYWHERE} /usr -xdev -name '*dongled*' 2>/dev/null || true", 300).split()

@@ -63,7 +63,7 @@ def test_an_instance_differs_by_its_name_alone() -> None:
 
     differing = [(one, other) for one, other in zip(*map(lines, DAEMONS), strict=True) if one != other]
     for one, other in differing:
-        assert one == re.sub(r" \(%i\)| --instance %i|/%i|(?<=dongled)\.%i", "", other)
+        assert one == re.sub(r" \(%i\)| --instance %i|/%i|(?<=dongled-open)\.%i", "", other)
     assert len(differing) == 5 + 7
 
 
@@ -85,6 +85,14 @@ def test_operators_keep_their_names(unit: str) -> None:
 def test_the_credentials_are_those_that_the_settings_suggest() -> None:
     suggested = set(re.findall(r'^#?[a-z-]+-credential = "(.*)"$', template(), re.MULTILINE))
     assert suggested == {value.partition(":")[0] for value in settings("dongled.service")["LoadCredential"]}
+
+
+@pytest.mark.parametrize("unit", DAEMONS)
+def test_no_sealed_secret_is_taken_for_an_open_one(unit: str) -> None:
+    """systemd 257 finds what is sealed, too, by the name under which it lies in a credential store."""
+    names = [value.partition(":")[2] for value in settings(unit)["LoadCredential"]]
+    assert names
+    assert not [name for name in names if name.startswith("dongled.")]
 
 
 def test_the_daemon_finds_its_directories() -> None:
@@ -135,21 +143,23 @@ UNLOCK = """
     mount -t tmpfs none /var/lib/systemd
     echo 0123456789abcdef0123456789abcdef >/etc/machine-id
     seal() { systemd-creds encrypt --with-key=host --name="$1" - "/etc/credstore.encrypted/$1" 2>/dev/null; }
-    mkdir -p /etc/credstore.encrypted /run/credstore
+    mkdir -p /etc/credstore /etc/credstore.encrypted /run/credstore
+    printf 161803 >/etc/credstore/dongled.janus-token
     printf 314159 | seal dongled.token-pin
     printf 271828 | seal dongled.lab.room-pin
     printf 'of another machine' >/etc/credstore.encrypted/dongled.a-broken-one
-    echo stale >/run/credstore/dongled.a-broken-one
+    echo stale >/run/credstore/dongled-open.a-broken-one
     "$@" && echo succeeded || echo failed
     cd /run/credstore; stat -c '%a %n' *; cat *
 """
 
 
-def test_sealed_secrets_are_opened_one_by_one() -> None:
+def test_secrets_are_opened_one_by_one() -> None:
     """One that does not open keeps no other shut, leaves no old one behind, and is told."""
     found = settings("dongled-unlock.service")
     (command,), (umask,) = found["ExecStart"], found["UMask"]
     done = run("unshare", "-m", "sh", "-c", UNLOCK, "sh", umask, *as_systemd_starts(command))
     assert done.stdout.split() == [
-        "failed", "600", "dongled.lab.room-pin", "600", "dongled.token-pin", "271828314159",
+        "failed", "600", "dongled-open.janus-token", "600", "dongled-open.lab.room-pin",
+        "600", "dongled-open.token-pin", "161803271828314159",
     ], done.stderr  # fmt: skip
