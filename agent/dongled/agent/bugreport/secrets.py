@@ -13,8 +13,9 @@ from dongled.config.api import Credential, SecretSource, Settings, secret_source
 # A PEM file with a key and a chain of certificates is the longest.
 _MOST = 1 << 17
 
-# Where systemd keeps what it passes, and takes it from (systemd.exec(5)).
-PASSED, STORES = Path("/run/credentials"), (Path("/etc/credstore"), Path("/run/credstore"))
+# Where systemd keeps what it passes (systemd.exec(5)), an operator what is to be passed, and dongled-unlock.service
+# what it opened.
+PASSED, STORE, OPENED = Path("/run/credentials"), Path("/etc/credstore"), Path("/run/credstore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,12 @@ def _places(source: SecretSource, instance: str | None) -> Iterator[Path]:
     if not isinstance(source, Credential):
         yield source
         return
-    stored = "dongled" if instance is None else f"dongled.{instance}"
+    stored = source.name if instance is None else f"{instance}.{source.name}"
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         yield Path(directory) / source.name
     yield PASSED / f"{unit_of(instance)}.service" / source.name
-    yield from (store / f"{stored}.{source.name}" for store in STORES)
+    yield STORE / f"dongled.{stored}"
+    yield OPENED / f"dongled-open.{stored}"
 
 
 def _read(path: Path) -> str | None:
