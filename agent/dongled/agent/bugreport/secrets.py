@@ -13,8 +13,8 @@ from dongled.config.api import Credential, SecretSource, Settings, secret_source
 # A PEM file with a key and a chain of certificates is the longest.
 _MOST = 1 << 17
 
-# Where systemd keeps what it passes (systemd.exec(5)), an operator what is to be passed, and dongled-unlock.service
-# what it opened.
+# Where systemd keeps what it passes (systemd.exec(5)), an operator what is to be passed, and
+# dongled-unlock.service what it opened.
 PASSED, STORE, OPENED = Path("/run/credentials"), Path("/etc/credstore"), Path("/run/credstore")
 
 
