@@ -40,6 +40,7 @@ def test_a_purge_leaves_no_secrets(lab: Lab) -> None:
     machine.run("systemctl enable dongled@second")
     machine.run("dpkg --purge dongled-camera dongled", 600)
     assert machine.run(search, 300) == ""
+    machine.run("udevadm settle")
     left = machine.run(f"find {_EVERYWHERE} /usr -xdev -name '*dongled*' 2>/dev/null || true", 300).split()
     assert left == []
     assert machine.run("systemctl list-units --all --no-legend 'dongled*'") == ""
