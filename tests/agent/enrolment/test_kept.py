@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dongled.agent.enrolment.kept import KeptChains
 from dongled.tokens.api import KeyAttributes, KeyInfo, KeyRole
 from support.authority import NOW, Authority, der, new_key, point
 
+DAEMON = 12345
 ROOT = Authority.root()
 LOWER = ROOT.intermediate()
 KEY = new_key()
@@ -55,3 +57,26 @@ def test_of_another_key_none_counts(kept: KeptChains) -> None:
     assert kept.in_use(on_token(None, other)) == []
     theirs = LOWER.leaf(other, begin=NOW - timedelta(hours=9))
     assert kept.in_use(on_token(theirs, other)) == [der(theirs)]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_what_root_enrols_the_daemon_can_renew(kept: KeptChains, tmp_path: Path, made: bool) -> None:
+    os.chown(tmp_path, DAEMON, DAEMON)
+    directory = tmp_path / "certificates"
+    if made:
+        directory.mkdir()
+        os.chown(directory, DAEMON, DAEMON)
+    kept.keep(KeyRole.IDENTITY, chain(NEW))
+    for path in (directory, directory / "identity.pem"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (DAEMON, DAEMON)
+
+
+def test_root_writes_to_no_other_file(kept: KeptChains, tmp_path: Path) -> None:
+    """The directory is the daemon's, and so is what it puts there."""
+    roots = tmp_path / "shadow"
+    roots.write_text("root's")
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / f"certificates/identity.{os.getpid()}").symlink_to(roots)
+    kept.keep(KeyRole.IDENTITY, chain(NEW))
+    assert roots.read_text() == "root's"
+    assert kept.load(KeyRole.IDENTITY) == chain(NEW)

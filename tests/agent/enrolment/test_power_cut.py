@@ -140,7 +140,7 @@ def watched(device: Device) -> Iterator[None]:
     opened, replace, make, sync, raw = Path.open, Path.replace, Path.mkdir, os.fsync, os.open
 
     def open_file(self: Path, mode: str = "r", *rest: Any, **how: Any) -> IO[Any]:
-        writes = "w" in mode and device.folder in self.parents
+        writes = {*"wx"} & {*mode} and device.folder in self.parents
         if writes:
             device.boundary()
             device.unsynced.add(self)

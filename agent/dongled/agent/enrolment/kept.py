@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -19,6 +19,7 @@ from dongled.agent.enrolment.est import EnrolmentError
 from dongled.agent.policy.profile import MALFORMED, MAX_CERTIFICATE, MAX_PATH
 from dongled.tokens.api import KeyInfo, KeyRole
 from dongled.tokens.describe import certified_point, issued_at
+from dongled.tokens.owner import give_away
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +38,19 @@ class KeptChains:
         new = path.with_suffix(f".{os.getpid()}")
         pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
         try:
+            made = not self._directory.exists()
             self._directory.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
+            with _opened(self._directory) as directory:
+                if made:
+                    give_away(directory, self._directory.parent)
+                new.unlink(missing_ok=True)
+                with new.open("xb") as file:
+                    give_away(file.fileno(), self._directory)
+                    file.write(pem)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(path)
                 os.fsync(directory)
-            finally:
-                os.close(directory)
         except OSError as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
@@ -82,3 +85,12 @@ class KeptChains:
 
     def _path(self, role: KeyRole) -> Path:
         return self._directory / f"{role.value}.pem"
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
