@@ -71,6 +71,7 @@ def test_the_invited_alone_sees_it_until_it_ends(company: Company, launch: Launc
         )
     showing = {stream.stream: stream for stream in camera.status().meetings[0].sending}
     assert showing["private-screen"].frames_sealed > 45
+    assert (showing["private-screen"].to, showing["camera"].to) == (company.viewer.urn, "")
     outside = third.status().meetings[0]
     assert outside.private == []
     assert [stream.stream for stream in outside.receiving] == ["camera"]

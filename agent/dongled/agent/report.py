@@ -168,6 +168,7 @@ def _outgoing(outgoing: Outgoing) -> OutboundStatus:
         dropped=dict(stats.drops),
         stages=_milliseconds(stats.stages),
         absent=outgoing.stream.absent,
+        to=outgoing.to,
     )
 
 

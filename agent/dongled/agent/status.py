@@ -54,7 +54,8 @@ class OutboundStatus:
     """A stream of mine. ``generation`` is the KID in use, None before the first grant.
 
     ``stages`` are milliseconds: capture, encode, seal, send (``dongled.media.outbound.OutboundStats``).
-    ``absent`` says why its camera gives no pictures, while that is waited for.
+    ``absent`` says why its camera gives no pictures, while that is waited for; ``to`` is the one terminal
+    that it is shown to, where it is private.
     """
 
     stream: str
@@ -70,6 +71,7 @@ class OutboundStatus:
     dropped: dict[str, int]
     stages: dict[str, float] = field(default_factory=dict)
     absent: str = ""
+    to: str = ""
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dongled.agent.health.registry import KINDS
 from dongled.agent.metrics.figures import MOST_LABEL, MOST_REASONS, MOST_STREAMS, registry_of
 from dongled.agent.status import DaemonStatus, InboundStatus, RevocationStatus, WarningStatus
-from support.statuses import CAMERA, DAY, VIEWER, receiving, well
+from support.statuses import CAMERA, DAY, VIEWER, receiving, sending, well
 
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana.json"
 
@@ -62,7 +63,7 @@ def test_what_status_shows_is_there_as_numbers() -> None:
     assert value(found, "meeting_peers", meeting="lobby") == 1
     assert value(found, "meeting_refused_total", meeting="lobby", reason="chain-untrusted") == 5
     assert value(found, "meeting_alarms_total", meeting="lobby", reason="rollback") == 1
-    out = {"meeting": "lobby", "stream": "camera"}
+    out = {"meeting": "lobby", "stream": "camera", "to": ""}
     assert value(found, "send_keyed", **out) == 1
     assert value(found, "send_frames_per_second", **out) == 29.97
     assert value(found, "send_frames_total", **out, stage="sealed") == 8999
@@ -98,6 +99,15 @@ def test_whoever_joins_makes_no_more_series_than_so_many() -> None:
     assert value(found, "receive_streams", meeting="lobby") == 1000
     per_stream = sum(name.startswith("dongled_receive_") for name, _ in samples(well())) - 1
     assert len(found) == few + (MOST_STREAMS - 1) * per_stream + MOST_REASONS
+
+
+def test_a_stream_that_is_shown_to_two_alone_is_two_series() -> None:
+    status = well()
+    status.meetings[0].sending += [replace(sending(), to=peer, fps=fps) for peer, fps in (("a", 1), ("b", 2))]
+    found = samples(status)
+    for peer, fps in (("", 29.97), ("a", 1), ("b", 2)):
+        where = {"meeting": "lobby", "stream": "camera", "to": peer}
+        assert value(found, "send_frames_per_second", **where) == fps
 
 
 def test_what_others_call_themselves_forges_no_series() -> None:

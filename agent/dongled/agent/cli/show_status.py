@@ -126,6 +126,7 @@ def _sending(out: OutboundStatus) -> Iterator[str]:
     yield from (out.stream, _generation(out.generation), _rate(out), f"sealed {out.frames_sealed}")
     yield _stages(out.stages)
     yield _counts("dropped", out.dropped)
+    yield f"to {out.to} alone" if out.to else ""
     yield f"NO PICTURES: {out.absent}" if out.absent else ""
 
 

@@ -100,9 +100,9 @@ def meetings(now: DaemonStatus, before: DaemonStatus | None) -> Iterator[Conditi
 
 
 def _silent(now: MeetingStatus, before: MeetingStatus) -> Iterator[Condition]:
-    captured = {stream.stream: stream.frames_captured for stream in before.sending}
+    captured = {(stream.stream, stream.to): stream.frames_captured for stream in before.sending}
     for stream in now.sending:
-        if captured.get(stream.stream) == stream.frames_captured:
+        if captured.get((stream.stream, stream.to)) == stream.frames_captured:
             text = f"its source gives no pictures: {stream.absent or 'it hangs'}"
             yield Condition(registry.SOURCE_SILENT, text, stream.stream)
 

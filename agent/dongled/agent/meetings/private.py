@@ -113,7 +113,7 @@ class PrivateMedia:
         for feed in effect.watches:
             self._watched[peer.session, feed.stream.id] = feed
         for feed in effect.shows:
-            self._show(feed)
+            self._show(feed, peer.terminal)
 
     def ended(self, effect: PrivateEnded, peer: Peer) -> None:
         by = "here" if effect.mine else "there"
@@ -125,7 +125,7 @@ class PrivateMedia:
         for feed in effect.shows:
             self._tasks.spawn(self._streams.retract(self._room, feed.stream.id))
 
-    def _show(self, feed: PrivateFeed) -> None:
+    def _show(self, feed: PrivateFeed, to: str) -> None:
         stream = feed.stream
         mine = self._showable.streams[feed.name]
         context = StreamContext(self._meeting, self._member.session, stream.id, stream.codec)
@@ -145,7 +145,7 @@ class PrivateMedia:
 
         named = replace(mine, id=f"private-{feed.name}")
         try:
-            self._streams.prepare(named, context, encrypted=True, on_fault=broken)
+            self._streams.prepare(named, context, encrypted=True, on_fault=broken, to=to)
         except (CaptureError, MediaError) as error:
             asyncio.get_running_loop().call_soon(broken, f"{error} [{error.reason}]")
         else:

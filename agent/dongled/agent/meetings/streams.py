@@ -52,12 +52,13 @@ class Sinks:
 
 @dataclass(slots=True)
 class Outgoing:
-    """``name`` is for people, ``feed_id`` the SFU's once it is published."""
+    """``name`` is for people, ``feed_id`` the SFU's once it is published; ``to`` is whom alone it is for."""
 
     stream: OutboundStream
     publication: Publication
     codec: str
     name: str
+    to: str
     generation: int | None = None
     feed_id: str | None = None
 
@@ -111,9 +112,11 @@ class Streams:
         *,
         encrypted: bool,
         on_fault: Callable[[str], None],
+        to: str = "",
     ) -> None:
         """Make my stream ready for keys: ``context`` has its id in the meeting, ``mine`` that for people.
 
+        ``to``: the one terminal that it is shown to, where it is private.
         ``on_fault`` is told why it broke, once it runs. Raises the source's own error.
         """
         loop = asyncio.get_running_loop()
@@ -130,7 +133,7 @@ class Streams:
         )
         publication = Publication(stream, self._ice)
         publication.on_state(changed)
-        self.outgoing[context.stream] = Outgoing(stream, publication, mine.codec, mine.id)
+        self.outgoing[context.stream] = Outgoing(stream, publication, mine.codec, mine.id, to)
 
     async def publish(self, room: JanusRoom, stream_id: str, display: str) -> None:
         """Raises SfuError and the source's own error."""

@@ -129,7 +129,7 @@ def _meetings(meetings: Iterable[MeetingStatus]) -> Iterator[Metric]:
 
 
 def _sent(meetings: Iterable[MeetingStatus]) -> Iterator[Metric]:
-    where = ["meeting", "stream"]
+    where = ["meeting", "stream", "to"]
     keyed = _gauge("send_keyed", "1 while somebody may watch.", where)
     fps = _gauge("send_frames_per_second", "As sent in the last two seconds.", where)
     rate = _gauge("send_bytes_per_second", "The same.", where)
@@ -138,7 +138,7 @@ def _sent(meetings: Iterable[MeetingStatus]) -> Iterator[Metric]:
     spent = _gauge("send_stage_seconds", "What the last frames took, on average.", [*where, "stage"])
     for meeting in meetings:
         for stream in meeting.sending[:MOST_STREAMS]:
-            at = [plain(meeting.name), plain(stream.stream)]
+            at = [plain(meeting.name), plain(stream.stream), plain(stream.to)]
             keyed.add_metric(at, stream.generation is not None)
             fps.add_metric(at, stream.fps)
             rate.add_metric(at, stream.bitrate / 8)
