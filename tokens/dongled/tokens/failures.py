@@ -61,8 +61,9 @@ POISONED = frozenset(
     {
         "DeviceError", "DeviceRemoved", "TokenNotPresent", "SessionClosed", "SessionHandleInvalid",
         "UserNotLoggedIn", "KeyHandleInvalid", "ObjectHandleInvalid", "GeneralError", "FunctionFailed",
-        "HostMemory",
-        "OperationActive", "PKCS11Error",
+        "HostMemory", "OperationActive", "PKCS11Error",
+        # ykcs11 2.7, when another program has selected another applet.
+        "FunctionNotSupported",
     }
 )  # fmt: skip
 
