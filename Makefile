@@ -55,5 +55,5 @@ lab: ## boot a device in a virtual machine, install the packages, play faults, p
 	@.venv/bin/pytest --lab=$(or $(SUITE),bookworm) -x tests/lab $(ARGS)
 
 clean: ## remove what make has made here
-	rm -rf .venv .janus .pcsc .lab build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .chrony .janus .pcsc .lab build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent tokens capture media config tests -name __pycache__ -type d -prune -exec rm -rf {} +

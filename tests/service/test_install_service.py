@@ -54,6 +54,7 @@ def test_program_and_user_are_put_everywhere(tmp_path: Path) -> None:
         assert f"\n{line}\n" in unit
     assert "d /run/dongled 0755 camera camera -" in told["etc/tmpfiles.d/dongled.conf"]
     assert "d /etc/dongled 0750 root camera -" in told["etc/tmpfiles.d/dongled.conf"]
+    assert "\nSocketGroup=camera\n" in told["etc/systemd/system/dongled-time.socket"]
     assert 'GROUP="camera"' in told["etc/udev/rules.d/70-dongled.rules"]
     assert 'subject.user == "camera"' in told["etc/polkit-1/rules.d/70-dongled.rules"]
     assert re.findall("^[um] .*", told["etc/sysusers.d/dongled.conf"], re.MULTILINE) == [
@@ -67,7 +68,7 @@ def test_again_changes_nothing_and_remove_leaves_nothing(tmp_path: Path) -> None
     files = units.files(PROGRAM, "dongled")
     assert len(units.install(tmp_path, files)) == len(units.PLACES)
     assert units.install(tmp_path, files) == []
-    assert len(units.install(tmp_path, units.files(PROGRAM, "camera"))) == 6
+    assert len(units.install(tmp_path, units.files(PROGRAM, "camera"))) == 7
     assert len(units.remove(tmp_path, files, dry_run=True)) == len(everything(tmp_path)) == len(units.PLACES)
     units.remove(tmp_path, files)
     assert everything(tmp_path) == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dongled.agent.policy import network_time
 from dongled.config.schema.settings import Settings
 from dongled.config.template import template
 from service.units import UNITS, as_systemd_starts, run, settings
@@ -20,15 +21,16 @@ MOST_EXPOSED = "15"
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """A copy whose programs exist on this machine, with an instance of the template."""
-    for unit in UNITS.glob("*.service"):
-        text = unit.read_text().replace("/usr/bin/dongled", "/bin/true")
+    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
+        text = re.sub("/usr/bin/(dongled|chronyc)", "/bin/true", unit.read_text())
         (tmp_path / unit.name).write_text(text)
     shutil.copy(tmp_path / "dongled@.service", tmp_path / "dongled@lab.service")
+    shutil.copy(tmp_path / "dongled-time@.service", tmp_path / "dongled-time@1.service")
     return tmp_path
 
 
 def test_systemd_finds_nothing_to_complain_of(units: Path) -> None:
-    done = run("systemd-analyze", "verify", "--man=no", *sorted(units.glob("*[a-z].service")))
+    done = run("systemd-analyze", "verify", "--man=no", *sorted(units.glob("*[a-z1].*")))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -38,7 +40,10 @@ def test_the_check_sees_a_mistake(units: Path) -> None:
     assert "ProtectSystems" in run("systemd-analyze", "verify", "--man=no", unit).stderr
 
 
-@pytest.mark.parametrize("unit", ["dongled.service", "dongled@lab.service", "dongled-unlock.service"])
+@pytest.mark.parametrize(
+    "unit",
+    ["dongled.service", "dongled@lab.service", "dongled-time@1.service", "dongled-unlock.service"],
+)
 def test_the_sandbox_is_as_tight_as_promised(units: Path, unit: str) -> None:
     command = ("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED}")
     done = run(*command, units / unit)
@@ -101,6 +106,19 @@ def test_the_daemon_finds_its_directories() -> None:
     assert default.parent == Path("/run") / found["RuntimeDirectory"][0]
     # Or stopping one would pull the sockets of the instances from under them.
     assert found["RuntimeDirectoryPreserve"] == ["yes"]
+
+
+@pytest.mark.parametrize("unit", DAEMONS)
+def test_chrony_is_asked_where_the_daemon_asks(unit: str) -> None:
+    assert settings("dongled-time.socket")["ListenStream"] == [str(network_time.SOCKET)]
+    assert settings("dongled-time.socket")["SocketGroup"] == settings(unit)["Group"]
+    assert "dongled-time.socket" in settings(unit)["Wants"][0].split()
+
+
+def test_whoever_has_chrony_asked_can_say_nothing() -> None:
+    found = settings("dongled-time@.service")
+    assert (found["StandardInput"], found["StandardOutput"]) == (["null"], ["socket"])
+    assert "%" not in found["ExecStart"][0]
 
 
 def test_the_user_that_runs_it_is_the_one_that_is_made(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ MARK = "by `dongled install-service`"
 PLACES = {
     "dongled.service": "etc/systemd/system/dongled.service",
     "dongled@.service": "etc/systemd/system/dongled@.service",
+    "dongled-time.socket": "etc/systemd/system/dongled-time.socket",
+    "dongled-time@.service": "etc/systemd/system/dongled-time@.service",
     "dongled-unlock.service": "etc/systemd/system/dongled-unlock.service",
     "sysusers.conf": "etc/sysusers.d/dongled.conf",
     "tmpfiles.conf": "etc/tmpfiles.d/dongled.conf",
@@ -52,6 +54,8 @@ def _fit(name: str, program: str, user: str) -> str:
     match name:
         case "dongled.service" | "dongled@.service":
             text = re.sub(r"^(User|Group)=dongled$", rf"\1={user}", text, flags=re.MULTILINE)
+        case "dongled-time.socket":
+            text = re.sub(r"^(SocketGroup)=dongled$", rf"\1={user}", text, flags=re.MULTILINE)
         case "sysusers.conf":
             text = re.sub(r"^([um]) dongled\b", rf"\1 {user}", text, flags=re.MULTILINE)
         case "tmpfiles.conf":

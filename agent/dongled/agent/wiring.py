@@ -34,6 +34,7 @@ from dongled.agent.policy.evidence import gatherer
 from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
 from dongled.agent.policy.hardware_clock import confirm_by_hardware
+from dongled.agent.policy.network_time import NetworkTime
 from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
 from dongled.agent.policy.stapled import staples
@@ -143,9 +144,18 @@ def key_pin(pin: KeyPin) -> tokens.KeyPin:
 
 
 def open_clock(settings: Settings) -> TrustedClock:
+    """Where the time daemon vouches for it, it has to be asked yet."""
     clock = TrustedClock(settings.trust.time_source, floor=FloorFile(settings.state.directory).load())
     if clock.source is TimeSource.RTC:
         confirm_by_hardware(clock)
+    return clock
+
+
+async def asked_clock(settings: Settings) -> TrustedClock:
+    """For what does not run long enough to ask again."""
+    clock = open_clock(settings)
+    if clock.source is TimeSource.NTS:
+        await NetworkTime(clock).look()
     return clock
 
 
@@ -172,7 +182,8 @@ def open_trust(settings: Settings, *, record: bool = False) -> Trust:
     places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
     fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
     fetcher = None if mode is Mode.OFF else RevocationFetcher(revocations, fetch, clock)
-    return Trust(policy, clock, floor, fetcher, authorizer, audit)
+    network_time = NetworkTime(clock) if clock.source is TimeSource.NTS else None
+    return Trust(policy, clock, floor, fetcher, authorizer, audit, network_time)
 
 
 def open_audit(settings: Settings, clock: TrustedClock) -> AuditLog:

@@ -255,7 +255,9 @@ def settings_warnings(settings: Settings) -> list[SettingsWarning]:
         )
     if encrypted and trust.time_source == "untrusted":
         text = "nobody vouches for the time, so no certificate is believed and no key granted"
-        hint = 'trust.time-source = "rtc", "operator", or "system", which believes this machine\'s clock'
+        hint = (
+            'trust.time-source = "rtc", "nts", "operator", or "system", which believes this machine\'s clock'
+        )
         found.append(SettingsWarning("time-source-untrusted", text, hint))
     if encrypted and trust.minimum_assurance == "software":
         text = "peers whose keys may lie in software are accepted"

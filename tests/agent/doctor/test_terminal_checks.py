@@ -62,6 +62,18 @@ async def test_whether_an_operator_vouched_the_running_daemon_knows(
     assert ("confirm-time" in seen.hint) is (trusted is not True)
 
 
+async def test_why_chrony_does_not_vouch_and_what_to_do(tmp_path: Path) -> None:
+    settings = case(tmp_path, trust={"time_source": "nts"}).settings
+    # There is no such socket where tests run.
+    alone = await found(clock.CHECK, TerminalCase(settings))
+    assert (alone.level, "dongled-time.socket" in alone.hint) == (Level.FATAL, True)
+    daemon = ControlledDouble().status()
+    daemon.time = TimeStatus("nts", False, "time-nts-unauthenticated", "it takes the time from anybody")
+    seen = await found(clock.CHECK, TerminalCase(settings, daemon=daemon))
+    assert (seen.level, "chronyc -n authdata" in seen.hint) == (Level.FATAL, True)
+    assert "[time-nts-unauthenticated]" in seen.text
+
+
 async def test_a_key_frame_of_every_stream(tmp_path: Path) -> None:
     encoded = await found(encoder.CHECK, case(tmp_path))
     assert (encoded.level, encoded.about) == (Level.OK, "camera")

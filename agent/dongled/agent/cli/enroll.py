@@ -56,7 +56,7 @@ async def _enrol(settings: Settings, renew: bool, wait: int) -> list[dict[str, A
             "no-enrolment", "no certificate platform is configured", "fill in [enrolment] of the settings"
         )
     where, ledger = wiring.places(settings), FileLedger(settings.state.directory)
-    clock = wiring.open_clock(settings)
+    clock = await wiring.asked_clock(settings)
     keys = await wiring.key_opener(settings, ledger, where)()
     try:
         enroller = wiring.open_enroller(settings, keys, where, ledger, clock)

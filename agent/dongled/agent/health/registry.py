@@ -48,9 +48,7 @@ CERTIFICATE_EXPIRED = Kind("certificate-expired", "others refuse this terminal: 
 CERTIFICATE_EXPIRING = Kind("certificate-expiring", "have a new one issued and imported in time")
 RENEWAL_FAILING = Kind("renewal-failing", "'dongled enroll --renew' tells what the platform says")
 
-TIME_NOT_TRUSTED = Kind(
-    "time-not-trusted", "set the clock, or 'dongled confirm-time': until then nothing is granted"
-)
+TIME_NOT_TRUSTED = Kind("time-not-trusted", "'dongled doctor' says what to do: until then nothing is granted")
 REVOCATION_UNREACHABLE = Kind(
     "revocation-unreachable", "whoever cannot be asked about gets no key: see to the platform", patience=10
 )

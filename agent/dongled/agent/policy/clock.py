@@ -11,6 +11,7 @@ start, or else a clock that was once a year ahead would close a terminal for a y
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -33,21 +34,24 @@ class TimeSource(StrEnum):
     """Who vouches for the wall clock. ``system`` believes it as it is: an explicit setting, and a risk.
 
     ``rtc``: the hardware clock, as it was when the daemon started; ``operator``: somebody who read another
-    clock. Either is told once (``TrustedClock.confirm``) and carried on by a clock that never jumps: a wall
-    clock that somebody sets meanwhile is believed no longer.
+    clock; ``nts``: the time daemon, while it is synchronised to servers that NTS authenticates. What they say
+    (``TrustedClock.confirm``) is carried on by a clock that never jumps: a wall clock that somebody sets
+    meanwhile is believed no longer.
     """
 
     UNTRUSTED = "untrusted"
     SYSTEM = "system"
     RTC = "rtc"
     OPERATOR = "operator"
+    NTS = "nts"
 
 
 # What to do where nobody vouches yet.
 _UNTOLD = {
-    TimeSource.UNTRUSTED: 'set trust.time-source: "rtc", "operator", or "system" if this clock is right',
+    TimeSource.UNTRUSTED: 'set trust.time-source: "rtc", "nts", "operator", or "system" if it is right',
     TimeSource.RTC: 'see that the hardware clock is there and right, then restart; or set "operator"',
     TimeSource.OPERATOR: "look at another clock, and tell this terminal: dongled confirm-time",
+    TimeSource.NTS: "wait until the time daemon was asked",
 }
 
 
@@ -91,6 +95,8 @@ class TrustedClock:
         self._passed_at = steady()
         self._told = BUILD_TIME
         self._confirmed: tuple[datetime, float] | None = None
+        self._until = math.inf
+        self._doubt: PolicyRefused | None = None
 
     @property
     def source(self) -> TimeSource:
@@ -106,14 +112,25 @@ class TrustedClock:
         if passed > self.floor:
             self._passed, self._passed_at = passed, self._steady()
 
-    def confirm(self, time: datetime) -> None:
+    def confirm(self, time: datetime, *, lasts: float = math.inf) -> None:
         """The source says that it is ``time`` (aware) now; believed if the wall clock says so too.
 
-        Raises PolicyRefused ``time-differs``, and then all is as it was; ``time-below-floor``.
+        It counts for ``lasts`` seconds. Raises PolicyRefused ``time-differs``, and then all is as it was;
+        ``time-below-floor``.
         """
         self._require_near(time.astimezone(UTC))
-        self._confirmed = time.astimezone(UTC), self._steady()
+        at = self._steady()
+        self._confirmed, self._until, self._doubt = (time.astimezone(UTC), at), at + lasts, None
         self._judged()
+
+    def doubt(self, why: PolicyRefused, *, withdrawn: bool = False) -> None:
+        """Why the source does not vouch now: what ``now`` raises once the last word counts no longer.
+
+        ``withdrawn``: it does not from now on.
+        """
+        self._doubt = why
+        if withdrawn:
+            self._confirmed = None
 
     def now(self) -> datetime:
         """The trusted time, UTC. Raises PolicyRefused, its reason ``time-...``."""
@@ -131,7 +148,11 @@ class TrustedClock:
 
     def _judged(self) -> datetime:
         if self._source is not TimeSource.SYSTEM:
+            if self._confirmed is not None and self._steady() >= self._until:
+                self._confirmed = None
             if self._source is TimeSource.UNTRUSTED or self._confirmed is None:
+                if self._doubt is not None:
+                    raise PolicyRefused(self._doubt.reason, str(self._doubt), self._doubt.hint)
                 raise PolicyRefused(
                     "time-untrusted",
                     "nobody vouches for this device's clock, so no certificate can be judged",

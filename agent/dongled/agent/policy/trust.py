@@ -11,6 +11,7 @@ from dongled.agent.policy.authorizer.api import Authorizer
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import RevocationFetcher
 from dongled.agent.policy.floor import FloorFile, keep_floor
+from dongled.agent.policy.network_time import NetworkTime
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.tasks import keep_going
 
@@ -19,7 +20,7 @@ from dongled.agent.tasks import keep_going
 class Trust:
     """``fetcher`` None: revocation is off; ``authorizer`` None: a list says who may watch.
 
-    ``audit`` None: nothing is recorded.
+    ``audit`` None: nothing is recorded. ``network_time`` None: another vouches for the time.
     """
 
     policy: CertificatePolicy
@@ -28,6 +29,7 @@ class Trust:
     fetcher: RevocationFetcher | None
     authorizer: Authorizer | None = None
     audit: AuditLog | None = None
+    network_time: NetworkTime | None = None
 
     def on_learned(self, learned: Callable[[], None]) -> None:
         """Call ``learned`` whenever a certificate may have to be judged otherwise than before."""
@@ -37,6 +39,8 @@ class Trust:
             self.authorizer.on_learned(learned)
         if self.audit is not None:
             self.audit.on_learned(learned)
+        if self.network_time is not None:
+            self.network_time.on_learned(learned)
 
     async def run(self) -> None:
         """Until cancelled. A defect in one part stops none of the others: approvals have to end in time."""
@@ -49,6 +53,8 @@ class Trust:
             parts["asking who may watch"] = self.authorizer.run
         if self.audit is not None:
             parts["writing the audit log"] = self.audit.run
+        if self.network_time is not None:
+            parts["asking for the time"] = self.network_time.run
         async with asyncio.TaskGroup() as group:
             for what, run in parts.items():
                 group.create_task(keep_going(what, run))

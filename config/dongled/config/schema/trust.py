@@ -52,11 +52,12 @@ class TrustSettings(Section):
         Sample(["yubico-piv-ca-1.pem"]),
     ] = ()
     time_source: Annotated[
-        Literal["untrusted", "rtc", "operator", "system"],
+        Literal["untrusted", "rtc", "nts", "operator", "system"],
         Field(
             description="Who vouches for the time that certificates are checked against. `rtc`: the hardware "
-            "clock; `operator`: somebody, by `dongled confirm-time`; `system` believes this machine's clock "
-            "as it is; `untrusted`: nobody, and nothing is granted."
+            "clock; `nts`: chrony, while NTS authenticates its servers; `operator`: somebody, by `dongled "
+            "confirm-time`; `system` believes this machine's clock as it is; `untrusted`: nobody, and "
+            "nothing is granted."
         ),
     ] = "untrusted"
     revocation: Annotated[
