@@ -223,6 +223,23 @@ async def test_a_clock_that_somebody_sets_in_between_is_not_either() -> None:
     assert chrony.reason() == ""
 
 
+async def test_what_chrony_is_about_to_correct_is_no_difference() -> None:
+    chrony = Chrony()
+    assert await chrony.later(0, SAID.replace("-0.25", "200.0")) == ""
+    chrony.wall += timedelta(seconds=400)
+    assert chrony.reason() == ""
+    chrony.wall += timedelta(seconds=101)
+    assert chrony.reason() == "time-differs"
+
+
+async def test_a_doubt_from_before_does_not_explain_a_word_that_ran_out() -> None:
+    chrony = Chrony()
+    assert await chrony.later(0, PLAIN) == "time-nts-unauthenticated"
+    assert await chrony.later(0, SAID) == ""
+    chrony.steady += LASTS
+    assert chrony.reason() == "time-untrusted"
+
+
 async def test_authenticated_time_before_the_build_is_below_the_floor() -> None:
     chrony = Chrony()
     chrony.wall = BUILD_TIME - timedelta(days=1)

@@ -96,10 +96,8 @@ def _read(text: str) -> tuple[_Line, list[_Line], dict[str, _Line]]:
     tracking = _TRACKING.fullmatch(first)
     sources = [found for line in others if (found := _SOURCE.fullmatch(line))]
     keys = {found["name"]: found for line in others if (found := _AUTHENTICATION.fullmatch(line))}
-    whole = len(sources) + len(keys) == len(others) and len({each["name"] for each in sources}) == len(
-        sources
-    )
-    if tracking is None or not whole:
+    names = {source["name"] for source in sources}
+    if tracking is None or len(names) + len(keys) != len(others):
         raise malformed()
     return tracking, sources, keys
 
