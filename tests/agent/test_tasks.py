@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 
 import pytest
 
 from dongled.agent import tasks
-from dongled.agent.tasks import OwnedTasks, keep_going
+from dongled.agent.tasks import OwnedTasks, aside, keep_going
 
 
 async def test_what_fails_is_begun_again_ever_later_and_told_each_time(
@@ -68,3 +70,23 @@ async def test_it_ends_when_it_is_cancelled() -> None:
     await began.wait()
     await owned.cancel()
     assert len(owned) == 0
+
+
+async def test_what_is_done_aside_fails_here() -> None:
+    def defect() -> None:
+        raise LookupError("a defect")
+
+    with pytest.raises(LookupError):
+        await aside(defect)
+
+
+def test_what_hangs_aside_holds_up_no_end() -> None:
+    script = (
+        "import asyncio, threading; from dongled.agent.tasks import aside\n"
+        "async def main():\n"
+        "    async with asyncio.timeout(0.01): await aside(threading.Event().wait)\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "TimeoutError" in done.stderr

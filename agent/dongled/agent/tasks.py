@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -44,6 +46,33 @@ class OwnedTasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def aside(work: Callable[[], None]) -> None:
+    """Do it in a thread which, unlike those of ``asyncio.to_thread``, no end of the process waits for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failed: Exception | None = None
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            failed = error
+        # Nobody waits any more where the loop is closed.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, failed)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    await done
 
 
 async def keep_going(what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from agent.policy.authorizer.questions import question
-from dongled.agent.audit import trail
+from dongled.agent.audit import log, trail
 from dongled.agent.audit.chain import segments, verify_directory
+from dongled.agent.audit.file import AuditFile
 from dongled.agent.audit.log import BUDGET, WAITING, AuditLog
 from dongled.agent.cli.audit import command
 from dongled.agent.errors import AgentError
@@ -46,6 +48,13 @@ class Desk:
         return [
             json.loads(line) for path in segments(self.directory) for line in path.read_bytes().splitlines()
         ]
+
+    def refuses(self) -> bool:
+        try:
+            self.log.require()
+        except PolicyUndecided:
+            return True
+        return False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -139,6 +148,71 @@ async def test_what_was_said_last_is_written_when_the_daemon_stops(tmp_path: Pat
         await asyncio.sleep(0)
         desk.log.record("stopped")
     assert verify_directory(tmp_path).head.number == 1
+
+
+@pytest.mark.property("P14")
+async def test_a_record_that_cannot_be_written_is_named_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "RETRY", 0.01)
+    desk = Desk(tmp_path, required=True)
+    desk.log.record("granted", of=object())
+    desk.log.record("granted", of=2)
+    refused: asyncio.Queue[bool] = asyncio.Queue()
+    desk.log.on_learned(lambda: refused.put_nowait(desk.refuses()))
+    async with desk.running(), asyncio.timeout(20):
+        assert await refused.get()
+        assert not await refused.get()
+    first, second = desk.records()
+    assert (first["event"], first["lost"], second["of"]) == ("granted", "TypeError", 2)
+    assert verify_directory(tmp_path).head.number == 2
+
+
+async def test_a_defect_of_the_log_itself_takes_no_record_and_nothing_is_granted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "RETRY", 0.01)
+    desk = Desk(tmp_path, required=True)
+    desk.log.record("granted", of=1)
+
+    def defect(*_: object) -> None:
+        raise LookupError("a defect")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(AuditFile, "append", defect)
+        async with desk.running(), asyncio.timeout(20):
+            await desk.learned.wait()
+            assert desk.refuses()
+    assert [record["of"] for record in desk.records()] == [1]
+    assert not desk.refuses()
+
+
+@pytest.mark.parametrize("hangs_before", [False, True])
+async def test_a_disk_that_hangs_does_not_hold_up_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs_before: bool
+) -> None:
+    monkeypatch.setattr(log, "PATIENCE", 0.05)
+    desk = Desk(tmp_path)
+    hanging, released, written = threading.Event(), threading.Event(), threading.Event()
+    append = AuditFile.append
+
+    def hang(file: AuditFile, fields: dict[str, Any]) -> None:
+        hanging.set()
+        released.wait(20)
+        append(file, fields)
+        written.set()
+
+    monkeypatch.setattr(AuditFile, "append", hang)
+    try:
+        async with desk.running():
+            await asyncio.sleep(0)
+            desk.log.record("stopped")
+            if hangs_before:
+                await asyncio.to_thread(hanging.wait, 20)
+        assert not written.is_set()
+    finally:
+        released.set()
+    assert await asyncio.to_thread(written.wait, 20)
 
 
 def config(folder: Path) -> list[str]:

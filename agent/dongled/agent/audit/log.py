@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections import OrderedDict, deque
@@ -16,6 +17,7 @@ from dongled.agent.audit.file import AuditFile
 from dongled.agent.clock import boottime
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import PolicyUndecided
+from dongled.agent.tasks import aside
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ BUDGET = 60  # records that others can cause in that time
 KEPT = 512  # of what was recorded lately
 WAITING = 1_000  # records that the disk has not taken yet
 RETRY = 10.0  # seconds
+PATIENCE = 8.0  # seconds that the end waits for the disk
 TEXT = 500  # characters
 
 # Whoever is on the bus can cause these as often as it likes.
@@ -111,12 +114,12 @@ class AuditLog:
             raise self.why
 
     async def run(self) -> None:
-        """Until cancelled; then what waits is written."""
+        """Until cancelled; then what waits is written, unless the disk hangs."""
         try:
             while True:
                 self._wake.clear()
                 before = self.why
-                await asyncio.to_thread(self._write)
+                await aside(self._write)
                 if (before is None) != (self.why is None):
                     self._learned()
                 if self.why is None:
@@ -124,7 +127,15 @@ class AuditLog:
                 else:
                     await asyncio.sleep(RETRY)
         finally:
-            self._write()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await aside(self._finish)
+            except TimeoutError:
+                log.error("the audit log's disk hangs, and what waits for it is lost")
+
+    def _finish(self) -> None:
+        self._write()
+        with self._writing:
             if self._file is not None:
                 self._file.close()
                 self._file = None
@@ -141,10 +152,36 @@ class AuditLog:
                 self._file.append(self._waiting[0])
                 self._waiting.popleft()
         except AgentError as error:
+            self._failed(error)
+        except Exception as error:
+            name = type(error).__name__
             if self.why is None:
-                log.error("%s [%s]; %s", error, error.reason, error.hint)
-            self.why = error
+                log.error("a defect of the audit log", exc_info=error)
+            self._failed(
+                AgentError(
+                    "audit-defect",
+                    f"the audit log cannot be written: {name}",
+                    "please report it: dongled bugreport",
+                )
+            )
+            if self._waiting and not _is_json(self._waiting[0]):
+                # Tried again it would keep all others waiting; that there was one is told.
+                kept = {key: self._waiting[0][key] for key in ("time", "clock", "event")}
+                self._waiting[0] = {**kept, "lost": name}
         else:
             if self.why is not None:
                 log.warning("the audit log can be written again")
             self.why = None
+
+    def _failed(self, error: AgentError) -> None:
+        if self.why is None:
+            log.error("%s [%s]; %s", error, error.reason, error.hint)
+        self.why = error
+
+
+def _is_json(record: dict[str, Any]) -> bool:
+    try:
+        json.dumps(record)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
