@@ -21,6 +21,7 @@ COMMANDS = {
     "expel": "expel",
     "audit": "audit",
     "private": "private",
+    "presence": "presence",
     "token": "token",
     "enroll": "enroll",
     "ca": "ca",

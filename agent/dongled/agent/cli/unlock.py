@@ -5,31 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dongled.agent.cli.errors import reporting_errors
+from dongled.agent.cli.fido_options import ask_pin, key_pin, key_pin_option, person
 from dongled.agent.cli.options import SettingsChoice, settings_options
 from dongled.agent.cli.token_options import pin_source
 
 if TYPE_CHECKING:
     from dongled.config.api import Settings, TokenSettings
-    from dongled.tokens.fido.keys import Person
     from dongled.tokens.fido.vault import Vault
     from dongled.tokens.pin import Pin, PinSource
 
 _CREDENTIAL = "/etc/credstore.encrypted/dongled.token-pin"
-
-_key_pin_option = click.option(
-    "--fido-pin-file",
-    "key_pin_file",
-    type=click.Path(path_type=Path),
-    help="The file that holds the FIDO2 key's own PIN, not to be asked for it.",
-)
 
 
 @click.group(invoke_without_command=True)
@@ -48,7 +39,7 @@ def command(context: click.Context, choice: SettingsChoice, socket: Path | None,
     from dongled.agent.control.client import unlock
 
     path = choice.socket(socket)
-    pin = _ask("PIN of the FIDO2 key" if to_key else "token's PIN").reveal()
+    pin = ask_pin("PIN of the FIDO2 key" if to_key else "token's PIN").reveal()
     if to_key:
         click.echo("touch the FIDO2 key when it blinks", err=True)
     click.echo(f"the token is {asyncio.run(unlock(path, pin, to_key))}")
@@ -59,7 +50,7 @@ def command(context: click.Context, choice: SettingsChoice, socket: Path | None,
 @settings_options
 @click.option("--verify", "verified", is_flag=True, help="The key has to know its user: by PIN or finger.")
 @click.option("--pin-file", type=click.Path(path_type=Path), help="The file that holds the token's PIN.")
-@_key_pin_option
+@key_pin_option
 @reporting_errors()
 def enroll_command(
     choice: SettingsChoice, name: str, verified: bool, pin_file: Path | None, key_pin_file: Path | None
@@ -74,8 +65,8 @@ def enroll_command(
     settings = choice.load_layers().settings
     token, vault = _vault(settings)
     pin, serial = asyncio.run(_tried(settings, token, pin_source(pin_file, None)))
-    ask = _key_pin(key_pin_file)
-    entry = enroll(vault, name, serial, pin, _person(ask), _person(ask), verified=verified)
+    ask = key_pin(key_pin_file)
+    entry = enroll(vault, name, serial, pin, person(ask), person(ask), verified=verified)
     knows = "once it has verified its user" if entry.verified else "at a touch, whoever's"
     click.echo(f"{name} unlocks the token {serial}, {knows}")
 
@@ -120,7 +111,7 @@ def remove_command(choice: SettingsChoice, name: str) -> None:
 
 @command.command("test")
 @settings_options
-@_key_pin_option
+@key_pin_option
 @reporting_errors()
 def test_command(choice: SettingsChoice, key_pin_file: Path | None) -> None:
     """Get the PIN as the daemon will, and log in to the token with it."""
@@ -131,7 +122,7 @@ def test_command(choice: SettingsChoice, key_pin_file: Path | None) -> None:
     token = _token(settings)
     source = wiring.pin_source(token)
     if isinstance(source, FidoPin):
-        source.key_pin = _key_pin(key_pin_file)
+        source.key_pin = key_pin(key_pin_file)
         click.echo("touch the FIDO2 key when it blinks", err=True)
     serial = asyncio.run(_logged_in(settings, token, source))
     click.echo(f"{source.description} unlocks the token {serial}")
@@ -231,25 +222,3 @@ async def _logged_in(settings: Settings, token: TokenSettings, source: PinSource
 async def _tried(settings: Settings, token: TokenSettings, source: PinSource) -> tuple[Pin, str]:
     serial = await _logged_in(settings, token, source)
     return await asyncio.to_thread(source.read), serial
-
-
-def _ask(what: str) -> Pin:
-    from dongled.tokens.pin import Pin
-
-    if sys.stdin.isatty():
-        return Pin(str(click.prompt(what, hide_input=True, err=True)))
-    return Pin(sys.stdin.readline().rstrip("\r\n"))
-
-
-def _key_pin(file: Path | None) -> Callable[[], Pin] | None:
-    from dongled.tokens.pin import PinFile
-
-    if file is not None:
-        return PinFile(file).read
-    return (lambda: _ask("PIN of the FIDO2 key")) if sys.stdin.isatty() else None
-
-
-def _person(pin: Callable[[], Pin] | None) -> Person:
-    from dongled.tokens.fido.keys import Person
-
-    return Person(lambda: click.echo("touch the FIDO2 key", err=True), pin)

@@ -66,10 +66,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """``public_key`` is the credential's, a COSE key (RFC 9052, 7) in CBOR."""
+    """``public_key`` is the credential's, a COSE key (RFC 9052, 7) in CBOR; ``count``: its counter."""
 
     credential: bytes
     public_key: bytes
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +180,10 @@ def register(
             },
             event,
         )
-        data = response.response.attestation_object.auth_data.credential_data
+        made = response.response.attestation_object.auth_data
+        data = made.credential_data
         assert data is not None
-        return Registered(data.credential_id, cbor.encode(dict(data.public_key)))
+        return Registered(data.credential_id, cbor.encode(dict(data.public_key)), made.counter)
 
 
 def assertion(
