@@ -233,7 +233,7 @@ def test_a_power_cut_between_writing_the_new_and_removing_the_old_one(site: Site
     async def add_old() -> None:
         key = (await site.show())[KeyRole.IDENTITY]
         pin = PinFile(site.folder / "pin")
-        async with provision._session(
+        async with provision.session_of(
             site.token.module, site.token.uri, pin, frozenset({KeyRole.IDENTITY}), writable=True
         ) as session:
             await session.call(

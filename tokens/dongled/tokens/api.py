@@ -60,6 +60,11 @@ class KeyInfo:
     attributes: KeyAttributes
     certificate: bytes | None
 
+    @property
+    def pin(self) -> KeyPin:
+        """What says that it is this one."""
+        return KeyPin(self.cka_id, self.sha256)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPin:
@@ -79,6 +84,11 @@ class KeyPins:
     serial: str | None = None
     identity: KeyPin | None = None
     data: KeyPin | None = None
+
+    @classmethod
+    def to(cls, role: KeyRole, key: KeyPin) -> KeyPins:
+        """Of a terminal's two keys this one alone."""
+        return cls(identity=key) if role is KeyRole.IDENTITY else cls(data=key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from dongled.tokens import checks, describe
-from dongled.tokens.api import KeyInfo, KeyRole, TokenInfo
+from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenInfo
 from dongled.tokens.broker import Broker
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PROCESS_LEDGER, PinLedger
@@ -117,7 +117,7 @@ async def generate(
 
     ``officer`` is the security officer's PIN, for tokens that take keys from no one else.
     """
-    async with _session(module, uri, pin, writable=True, officer=officer, ledger=ledger) as session:
+    async with session_of(module, uri, pin, writable=True, officer=officer, ledger=ledger) as session:
         quirks = session.quirks
         if role is KeyRole.DATA:
             await session.check_agrees()
@@ -129,17 +129,23 @@ async def generate(
             )
         if quirks.places and role not in quirks.places:
             raise TokenError("token-unable", f"the token has no place for the {role.value} key")
-        await session.call(
-            "generate",
-            key=quirks.places.get(role) or secrets.token_bytes(_CKA_ID_BYTES),
-            label=role.value,
-            sign=True,
-            derive=role in _MAY_DERIVE,
-            extractable_settable=quirks.extractable_settable,
-            uses_settable=quirks.uses_settable,
-        )
+        await make_pair(session, role, role.value)
         key, point = checks.the_key(role, await session.found_keys(), None, quirks)
         return checks.key_info(role, key, point, ())
+
+
+async def make_pair(session: TokenSession, role: KeyRole, label: str) -> None:
+    """Generate a key pair for a role, under a CKA_ID of its own or that of its place. Raises TokenError."""
+    quirks = session.quirks
+    await session.call(
+        "generate",
+        key=quirks.places.get(role) or secrets.token_bytes(_CKA_ID_BYTES),
+        label=label,
+        sign=True,
+        derive=role in _MAY_DERIVE,
+        extractable_settable=quirks.extractable_settable,
+        uses_settable=quirks.uses_settable,
+    )
 
 
 def terminal_of(identity: KeyInfo) -> str:
@@ -158,14 +164,15 @@ async def request_certificate(
     subject: x509.Name,
     terminal: str | None = None,
     *,
+    pins: KeyPins | None = None,
     ledger: PinLedger = PROCESS_LEDGER,
 ) -> x509.CertificateSigningRequest:
     """A PKCS#10 request for a terminal's key, signed by that key on the token.
 
     ``terminal`` is the ``urn:uuid:`` that goes into the subject's alternative name; by default it comes
-    from the identity key. Raises TokenError.
+    from the identity key. ``pins`` say which key, where its label does not. Raises TokenError.
     """
-    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
+    async with session_of(module, uri, pin, frozenset({role}), pins, ledger=ledger) as session:
         name = _terminal(terminal) if terminal is not None else terminal_of(await _identity(session))
         builder = (
             x509.CertificateSigningRequestBuilder()
@@ -208,15 +215,18 @@ async def store_certificate(
     role: KeyRole,
     certificate: x509.Certificate,
     *,
+    pins: KeyPins | None = None,
     officer: PinSource | None = None,
     ledger: PinLedger = PROCESS_LEDGER,
 ) -> KeyInfo:
     """Store a role's certificate on the token, in place of an earlier one. Raises TokenError.
 
     ``officer`` is the security officer's PIN, for tokens that take certificates from no one else.
+    ``pins`` say which key, where its label does not.
     """
     der = certificate.public_bytes(serialization.Encoding.DER)
-    writing = _session(module, uri, pin, frozenset({role}), writable=True, officer=officer, ledger=ledger)
+    only = frozenset({role})
+    writing = session_of(module, uri, pin, only, pins, writable=True, officer=officer, ledger=ledger)
     async with writing as session:
         key = session.keys[role]
         if describe.certified_point(der) != key.point:
@@ -237,13 +247,13 @@ async def store_certificate(
             in_place=bool(session.quirks.places),
         )
     # Read back by another worker: a module may remember what it wrote, and ykcs11 forgets who made the key.
-    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
+    async with session_of(module, uri, pin, only, pins, ledger=ledger) as session:
         return session.keys[role]
 
 
 async def show(module: str, uri: str, pin: PinSource, *, ledger: PinLedger = PROCESS_LEDGER) -> TokenReport:
     """What the token holds for each role, and what is wrong with it. Raises TokenError."""
-    async with _session(module, uri, pin, ledger=ledger) as session:
+    async with session_of(module, uri, pin, ledger=ledger) as session:
         found = await session.found_keys()
         certificates = await session.found_certificates()
         keys: dict[KeyRole, KeyInfo] = {}
@@ -263,7 +273,7 @@ async def attestation(
     module: str, uri: str, pin: PinSource, role: KeyRole, *, ledger: PinLedger = PROCESS_LEDGER
 ) -> tuple[KeyInfo, tuple[bytes, ...]]:
     """A role's key, the maker's word for it and its issuers (DER). Raises TokenError ``token-unable``."""
-    async with _session(module, uri, pin, frozenset({role}), ledger=ledger) as session:
+    async with session_of(module, uri, pin, frozenset({role}), ledger=ledger) as session:
         if not session.attestation:
             raise TokenError(
                 "token-unable",
@@ -335,17 +345,21 @@ async def _broker(module: str) -> AsyncIterator[Broker]:
 
 
 @asynccontextmanager
-async def _session(
+async def session_of(
     module: str,
     uri: str,
     pin: PinSource,
     roles: frozenset[KeyRole] = frozenset(),
+    pins: KeyPins | None = None,
     *,
     writable: bool = False,
     officer: PinSource | None = None,
     ledger: PinLedger = PROCESS_LEDGER,
 ) -> AsyncIterator[TokenSession]:
-    session = await open_session(module, uri, pin, roles, writable=writable, officer=officer, ledger=ledger)
+    """A token's keys for as long as the context lasts (``open_session``). Raises TokenError."""
+    session = await open_session(
+        module, uri, pin, roles, pins, writable=writable, officer=officer, ledger=ledger
+    )
     try:
         yield session
     finally:

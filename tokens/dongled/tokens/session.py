@@ -226,13 +226,16 @@ async def open_session(
     uri: str,
     pin: PinSource,
     roles: frozenset[KeyRole],
+    pins: KeyPins | None = None,
     *,
     writable: bool = False,
     officer: PinSource | None = None,
     ledger: PinLedger = PROCESS_LEDGER,
 ) -> TokenSession:
     """Open keys of a token in a worker of their own. Raises TokenError."""
-    session = TokenSession(Broker(module), uri, pin, roles, writable=writable, officer=officer, ledger=ledger)
+    session = TokenSession(
+        Broker(module), uri, pin, roles, pins, writable=writable, officer=officer, ledger=ledger
+    )
     try:
         await session.open()
     except BaseException:

@@ -18,6 +18,7 @@ from dongled.agent.cli.token_doctor import bench_command, doctor_command
 from dongled.agent.cli.token_options import config_option, ledger_of, module_option, pin_source, token_options
 from dongled.agent.cli.token_pin import COMMANDS as PIN_COMMANDS
 from dongled.agent.cli.token_prepare import prepare_command
+from dongled.agent.cli.token_rotate import rotate_command
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -54,6 +55,7 @@ command.add_command(bench_command)
 command.add_command(unlock.command, "unlock")
 command.add_command(attest_command)
 command.add_command(prepare_command)
+command.add_command(rotate_command)
 for pin_command in PIN_COMMANDS:
     command.add_command(pin_command)
 

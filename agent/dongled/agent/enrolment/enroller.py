@@ -23,7 +23,7 @@ from dongled.agent.policy.certificates import CertificateVerifier
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.profile import MALFORMED, Kind, terminal_of
 from dongled.tokens import provision
-from dongled.tokens.api import KeyRole, TokenKeys
+from dongled.tokens.api import KeyPins, KeyRole, TokenKeys
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import PinLedger
 from dongled.tokens.opened import Place
@@ -170,8 +170,12 @@ class Enroller:
         token = self._tokens[role]
         module, uri, pin = token.place.module, token.place.uri, token.place.pin
         return await provision.request_certificate(
-            module, uri, pin, role, subject, terminal, ledger=token.ledger
+            module, uri, pin, role, subject, terminal, pins=self._pins(role), ledger=token.ledger
         )
+
+    def _pins(self, role: KeyRole) -> KeyPins:
+        """This very key: while keys are rotated, its label may still be its predecessor's."""
+        return KeyPins.to(role, self._keys[role].pin)
 
     async def finish(self) -> None:
         """Store on the token what was accepted and never got there."""
@@ -189,6 +193,7 @@ class Enroller:
                 token.place.pin,
                 role,
                 certificate,
+                pins=self._pins(role),
                 officer=token.officer,
                 ledger=token.ledger,
             )

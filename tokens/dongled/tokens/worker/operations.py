@@ -22,6 +22,9 @@ _USES = (
     Attribute.SIGN, Attribute.VERIFY, Attribute.DERIVE,
 )  # fmt: skip
 
+# What is known of a key pair is known by its private half: what a power cut leaves undone is found by it.
+_PRIVATE_LAST = (ObjectClass.CERTIFICATE, ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY)
+
 # The bindings' stubs do not tell of it.
 _derive_key: Callable[..., Any] = vars(_pkcs11)["DeriveMixin"].derive_key
 
@@ -48,7 +51,7 @@ class Module:
     OPERATIONS: ClassVar[frozenset[str]] = frozenset(
         {
             "tokens", "agrees", "login", "logout", "keys", "certificates", "sign", "derive",
-            "generate", "store_certificate", "init_token", "init_pin",
+            "generate", "store_certificate", "remove", "relabel", "init_token", "init_pin",
         }
     )  # fmt: skip
 
@@ -246,6 +249,22 @@ class Module:
         )
         for certificate in earlier:
             certificate.destroy()
+
+    def remove(self, serial: str, label: str, keep: bytes) -> None:
+        """Destroy the certificates and keys of a label, but for those of the CKA_ID ``keep``."""
+        session = self._session(serial)
+        for kind in _PRIVATE_LAST:
+            for found in list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label})):
+                if bytes(_read(found, Attribute.ID, b"")) != keep:
+                    found.destroy()
+
+    def relabel(self, serial: str, key: bytes, label: str) -> None:
+        """Give a key's certificate and both its halves another label."""
+        session = self._session(serial)
+        for kind in _PRIVATE_LAST:
+            for found in list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: key})):
+                if _read(found, Attribute.LABEL, "") != label:
+                    found[Attribute.LABEL] = label
 
     def init_token(self, slot: int, serial: str, so_pin: str, label: str) -> None:
         """Initialise a token: everything on it is gone."""
