@@ -1,6 +1,6 @@
 /*
- * SoftHSM's PKCS#11 module, under which the power fails: each call that changes the token has a boundary before and
- * one after it, which appends a byte to the file CUT_STEPS; at the one that CUT_AT counts, the process is gone.
+ * SoftHSM's PKCS#11 module, under which the power fails: before the first call that changes the token, and after
+ * each, a byte is appended to the file CUT_STEPS; at the one that CUT_AT counts, the process is gone.
  *
  * CK_FUNCTION_LIST is a version and 68 pointers in the order of PKCS#11 v2.40, appendix C (pkcs11f.h).
  */
@@ -28,7 +28,7 @@ struct list {
 
 static struct list *real, cutting;
 
-static void boundary(void)
+static void boundary(int before)
 {
 	const char *path = getenv("CUT_STEPS");
 	int steps;
@@ -36,6 +36,11 @@ static void boundary(void)
 	if (!path)
 		return;
 	steps = open(path, O_WRONLY | O_APPEND | O_CREAT, 0600);
+	/* What is before a call is after the one before it. */
+	if (before && lseek(steps, 0, SEEK_END)) {
+		close(steps);
+		return;
+	}
 	if (write(steps, ".", 1) != 1 || lseek(steps, 0, SEEK_END) == atoi(getenv("CUT_AT")))
 		kill(getpid(), SIGKILL);
 	close(steps);
@@ -44,27 +49,27 @@ static void boundary(void)
 static ulong create_object(ulong session, void *template, ulong count, ulong *object)
 {
 	ulong (*function)(ulong, void *, ulong, ulong *) = real->functions[CREATE_OBJECT], done;
-	boundary();
+	boundary(1);
 	done = function(session, template, count, object);
-	boundary();
+	boundary(0);
 	return done;
 }
 
 static ulong destroy_object(ulong session, ulong object)
 {
 	ulong (*function)(ulong, ulong) = real->functions[DESTROY_OBJECT], done;
-	boundary();
+	boundary(1);
 	done = function(session, object);
-	boundary();
+	boundary(0);
 	return done;
 }
 
 static ulong set_attribute_value(ulong session, ulong object, void *template, ulong count)
 {
 	ulong (*function)(ulong, ulong, void *, ulong) = real->functions[SET_ATTRIBUTE_VALUE], done;
-	boundary();
+	boundary(1);
 	done = function(session, object, template, count);
-	boundary();
+	boundary(0);
 	return done;
 }
 
@@ -73,9 +78,9 @@ static ulong generate_key_pair(ulong session, void *mechanism, void *public, ulo
 {
 	ulong (*function)(ulong, void *, void *, ulong, void *, ulong, ulong *, ulong *) =
 		real->functions[GENERATE_KEY_PAIR], done;
-	boundary();
+	boundary(1);
 	done = function(session, mechanism, public, public_count, private, private_count, public_key, private_key);
-	boundary();
+	boundary(0);
 	return done;
 }
 

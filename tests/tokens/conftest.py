@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def token(template: SoftToken, store: Path) -> SoftToken:
     return SoftToken(
         template.module, template.uri, template.serial, store, template.pin_text, template.so_pin_text
     )
+
+
+@pytest.fixture
+def small(token: SoftToken, tmp_path: Path) -> Iterator[SoftToken]:
+    """A token on a file system of its own; the whole run has mounts of its own."""
+    store = token.directory / "tokens"
+    kept = shutil.move(store, tmp_path / "kept")
+    store.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", store], check=True)
+    try:
+        shutil.copytree(kept, store, dirs_exist_ok=True)
+        yield token
+    finally:
+        subprocess.run(["umount", store], check=True)
 
 
 @pytest.fixture

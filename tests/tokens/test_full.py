@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,20 +14,6 @@ from dongled.tokens.errors import TokenError
 from dongled.tokens.opened import open_token
 from tokens.bench import SoftToken
 from tokens.test_opened import verify
-
-
-@pytest.fixture
-def small(token: SoftToken, tmp_path: Path) -> Iterator[SoftToken]:
-    """A token on a file system of its own; the whole run has mounts of its own."""
-    store = token.directory / "tokens"
-    kept = shutil.move(store, tmp_path / "kept")
-    store.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", store], check=True)
-    try:
-        shutil.copytree(kept, store, dirs_exist_ok=True)
-        yield token
-    finally:
-        subprocess.run(["umount", store], check=True)
 
 
 def remount(store: Path, how: str) -> None:

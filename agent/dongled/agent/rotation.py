@@ -18,6 +18,7 @@ from cryptography import x509
 from dongled.agent import wiring
 from dongled.agent.control.client import fetch_status
 from dongled.agent.enrolment.accept import Wanted, accept
+from dongled.agent.enrolment.est import EnrolmentError
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.certificates import CertificateVerifier
@@ -34,7 +35,7 @@ _KINDS = {KeyRole.IDENTITY: Kind.IDENTITY, KeyRole.DATA: Kind.DATA}
 class Rotation:
     """Of one key of a configured terminal.
 
-    Each step raises AgentError, TokenError, EnrolmentError or PolicyRefused, and may be called again.
+    Each step raises AgentError, TokenError or ConfigError, and may be called again.
     """
 
     def __init__(self, settings: Settings, role: KeyRole) -> None:
@@ -129,7 +130,11 @@ class Rotation:
         wanted = Wanted(_KINDS[self._role], key.point, own_name(like), subject)
         roots = wiring.read_files(self._settings.trust.roots)
         verifier = CertificateVerifier(roots, wiring.open_clock(self._settings))
-        return accept(given[0], given[1:], wanted, verifier)
+        try:
+            return accept(given[0], given[1:], wanted, verifier)
+        except EnrolmentError as error:
+            hint = error.hint or "give it with all that leads to one of trust.roots; see docs/certificates.md"
+            raise AgentError(error.reason, str(error), hint) from error
 
     async def _check_daemon(self, socket: Path) -> None:
         """A daemon that runs has to use the new key by now: the old one would go from under its hands."""

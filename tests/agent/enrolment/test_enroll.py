@@ -16,9 +16,10 @@ from dongled.agent.enrolment import client, enroller
 from dongled.agent.enrolment.kept import KeptChains
 from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.verifier import CertificatePolicy
-from dongled.tokens import provision
+from dongled.tokens import provision, rotation
 from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
+from dongled.tokens.opened import Place
 from dongled.tokens.pin import PinFile
 from support.authority import DAY, OTHER_TERMINAL, Authority, der, new_key, pem, point
 from support.est import HANG, Asked, Platform, Reply
@@ -243,6 +244,20 @@ def test_a_power_cut_between_writing_the_new_and_removing_the_old_one(site: Site
 
     asyncio.run(add_old())
     assert site.on_token("identity") == new
+
+
+def test_a_key_that_is_rotated_in_is_the_one_to_be_enrolled(site: Site, served: Platform) -> None:
+    """Until the rotation is finished the old key still has the role's label."""
+    site.enroll()
+    pin = asyncio.run(site.show())[KeyRole.DATA].pin
+    place = Place(site.token.module, site.token.uri, PinFile(site.folder / "pin"))
+    following = asyncio.run(rotation.begin(place, KeyRole.DATA, pin))
+    site.change(pin.cka_id.hex(), following.cka_id.hex())
+    site.change(pin.sha256.hex(), following.sha256.hex())
+    done = site.enroll()
+    assert {role: entry["enrolled"] for role, entry in done.items()} == {"identity": False, "data": True}
+    assert done["data"]["on_token"]
+    assert point(site.issued("data").public_key()) == following.point
 
 
 def test_a_token_that_cannot_be_written_is_no_obstacle(

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from cryptography import x509
 
-from dongled.tokens import provision
-from dongled.tokens.api import KeyRole
+from dongled.tokens import provision, rotation
+from dongled.tokens.api import KeyPins, KeyRole
 from dongled.tokens.errors import TokenError
 from dongled.tokens.ledger import MemoryLedger
-from dongled.tokens.opened import open_token
+from dongled.tokens.opened import Place, open_token
 from dongled.tokens.session import TokenSession, open_session
 from dongled.tokens.state import TokenState, state_after
 from support.tpm.bench import MODULE, SIGN, URI, TpmToken
@@ -34,7 +34,7 @@ async def signs(session: TokenSession) -> None:
     verify(session.keys[KeyRole.IDENTITY], await session.sign(KeyRole.IDENTITY, b"d" * 32), b"d" * 32)
 
 
-async def test_an_identity_from_blank_to_certified(tpm: TpmToken) -> None:
+async def test_an_identity_from_blank_to_certified_and_rotated(tpm: TpmToken) -> None:
     (listed, blank) = await provision.list_tokens(MODULE)
     assert listed.label == "tpm"
     assert not blank.initialized
@@ -51,6 +51,18 @@ async def test_an_identity_from_blank_to_certified(tpm: TpmToken) -> None:
     stored = await provision.store_certificate(MODULE, URI, tpm.pin, KeyRole.IDENTITY, certificate)
     assert stored.certificate is not None
     assert x509.load_der_x509_certificate(stored.certificate) == certificate
+
+    place = Place(MODULE, URI, tpm.pin)
+    following = await rotation.begin(place, KeyRole.IDENTITY, stored.pin)
+    assert (await provision.show(MODULE, URI, tpm.pin)).keys == {KeyRole.IDENTITY: stored}
+    certificate = certify(following.point, usage="digital_signature")
+    pins = KeyPins.to(KeyRole.IDENTITY, following.pin)
+    await provision.store_certificate(MODULE, URI, tpm.pin, KeyRole.IDENTITY, certificate, pins=pins)
+    await rotation.finish(place, KeyRole.IDENTITY, following.pin)
+    async with provision.session_of(MODULE, URI, tpm.pin, IDENTITY) as session:
+        await signs(session)
+        assert session.keys[KeyRole.IDENTITY].pin == following.pin
+        assert len(await session.found_keys()) == len(await session.found_certificates()) == 1
 
 
 async def test_a_tpm_without_key_agreement_says_so(tpm: TpmToken) -> None:

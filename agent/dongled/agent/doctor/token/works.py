@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from dongled.agent.doctor.api import Finding, Level, fatal, of_error, ok
 from dongled.agent.doctor.token.case import Part, TokenCase, opened_check
-from dongled.tokens.api import KeyRole
+from dongled.agent.wiring import key_pin
+from dongled.tokens.api import KeyPins, KeyRole
 from dongled.tokens.errors import TokenError
 from dongled.tokens.session import TokenSession, open_session
 
@@ -35,7 +36,10 @@ async def look(case: TokenCase, part: Part, session: TokenSession) -> Iterable[F
 
 async def _works(case: TokenCase, part: Part, role: KeyRole) -> bool:
     place = part.place()
-    session = await open_session(place.module, place.uri, place.pin, frozenset({role}), ledger=case.ledger)
+    pins = KeyPins.to(role, key_pin(case.pin(role)))
+    session = await open_session(
+        place.module, place.uri, place.pin, frozenset({role}), pins, ledger=case.ledger
+    )
     try:
         public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), session.keys[role].point)
         if role is KeyRole.DATA:
