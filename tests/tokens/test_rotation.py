@@ -429,6 +429,10 @@ def test_finishing_too_early_removes_nothing(site: Site) -> None:
     write_pin(site.drop_in("data"), pin_text(pair.following, None))
     site.refused("no-certificate", "data", "--finish")
     site.refused("no-certificate", "data")
+    other = site.folder / "other.pem"
+    other.write_bytes(pem(leaf(KeyRole.DATA, new_key())))
+    write_pin(site.drop_in("data"), pin_text(pair.following, other))
+    site.refused("est-other-key", "data", "--finish")
     site.drop_in("data").unlink()
     assert set(objects) < set(site.objects())
     site.done("data", "--certificate", site.certified("data"))
@@ -481,6 +485,19 @@ def test_two_at_once_are_one(site: Site) -> None:
         site.refused("rotation-busy", "identity", "--finish")
     site.done("data")
     assert site.objects().count("Private Key data-next") == 1
+
+
+def test_somebody_elses_key_is_not_removed(site: Site) -> None:
+    """Two terminals may share a token, and tell their keys apart by pins alone."""
+    site.request("data")
+    site.done("data", "--certificate", site.certified("data"))
+    pkcs11_tool(site.token, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "data", "--id", "77")
+    objects = site.objects()
+    assert objects.count("Private Key data") == 2
+    site.refused("rotation-unable", "data", "--finish")
+    site.refused("rotation-unable", "data")
+    assert site.objects() == objects
+    assert site.works() == site.pinned()
 
 
 def test_a_card_with_fixed_places_says_what_to_do(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

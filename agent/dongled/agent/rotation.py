@@ -145,7 +145,7 @@ class Rotation:
                 raise
             return
         if not any(
-            key.role == self._role.value and key.sha256 == self._section.sha256 for key in status.token.keys
+            key.role == self._role.value and key.sha256 == self.pin.sha256.hex() for key in status.token.keys
         ):
             raise AgentError(
                 "rotation-early",

@@ -10,7 +10,7 @@ Each can be called again after it was cut short, and what is pinned works before
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ async def begin(place: Place, role: KeyRole, pin: KeyPin, *, ledger: PinLedger =
             )
         if pair.following is None:
             # A power cut may have left one half of a pair.
-            await session.call("remove", label=next_label(role), keep=pin.cka_id)
+            await session.call("remove_labelled", label=next_label(role))
             await provision.make_pair(session, role, next_label(role))
             pair = await _pair(session, role)
         if pair.following is None:
@@ -71,7 +71,8 @@ async def finish(place: Place, role: KeyRole, pin: KeyPin, *, ledger: PinLedger 
         pair = await _pair(session, role)
         if pair.taken_over:
             # In this order: two keys with the role's label would be none to who goes by labels.
-            await session.call("remove", label=role.value, keep=pin.cka_id)
+            for old in _labelled(role, await session.found_keys()):
+                await session.call("remove", key=old.cka_id)
             await session.call("relabel", key=pin.cka_id, label=role.value)
 
 
@@ -92,8 +93,19 @@ async def _opened(
         yield session
 
 
+def _labelled(role: KeyRole, found: Sequence[describe.FoundKey]) -> list[describe.FoundKey]:
+    return [key for key in found if key.label == role.value]
+
+
 async def _pair(session: TokenSession, role: KeyRole) -> Pair:
     pinned, found = session.keys[role], await session.found_keys()
+    if len(_labelled(role, found)) > 1:
+        # Of two that are told apart by pins, the other may be somebody else's.
+        raise TokenError(
+            "rotation-unable",
+            f"several keys are labelled {role.value!r}, and the wrong one could be removed",
+            "rotate on a token that holds one such key",
+        )
     if pinned.label == next_label(role):
         return Pair(pinned, None, taken_over=True)
     if pinned.label != role.value:

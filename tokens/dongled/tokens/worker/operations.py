@@ -51,7 +51,7 @@ class Module:
     OPERATIONS: ClassVar[frozenset[str]] = frozenset(
         {
             "tokens", "agrees", "login", "logout", "keys", "certificates", "sign", "derive",
-            "generate", "store_certificate", "remove", "relabel", "init_token", "init_pin",
+            "generate", "store_certificate", "remove", "remove_labelled", "relabel", "init_token", "init_pin",
         }
     )  # fmt: skip
 
@@ -250,21 +250,29 @@ class Module:
         for certificate in earlier:
             certificate.destroy()
 
-    def remove(self, serial: str, label: str, keep: bytes) -> None:
-        """Destroy the certificates and keys of a label, but for those of the CKA_ID ``keep``."""
-        session = self._session(serial)
-        for kind in _PRIVATE_LAST:
-            for found in list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label})):
-                if bytes(_read(found, Attribute.ID, b"")) != keep:
-                    found.destroy()
+    def remove(self, serial: str, key: bytes) -> None:
+        """Destroy a key pair and its certificate."""
+        for found in self._pair(serial, {Attribute.ID: key}):
+            found.destroy()
+
+    def remove_labelled(self, serial: str, label: str) -> None:
+        """The same, of whatever has this label: a half without the other is known by nothing else."""
+        for found in self._pair(serial, {Attribute.LABEL: label}):
+            found.destroy()
 
     def relabel(self, serial: str, key: bytes, label: str) -> None:
         """Give a key's certificate and both its halves another label."""
+        for found in self._pair(serial, {Attribute.ID: key}):
+            if _read(found, Attribute.LABEL, "") != label:
+                found[Attribute.LABEL] = label
+
+    def _pair(self, serial: str, named: dict[Attribute, Any]) -> list[Any]:
         session = self._session(serial)
-        for kind in _PRIVATE_LAST:
-            for found in list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: key})):
-                if _read(found, Attribute.LABEL, "") != label:
-                    found[Attribute.LABEL] = label
+        return [
+            found
+            for kind in _PRIVATE_LAST
+            for found in list(session.get_objects({Attribute.CLASS: kind, **named}))
+        ]
 
     def init_token(self, slot: int, serial: str, so_pin: str, label: str) -> None:
         """Initialise a token: everything on it is gone."""
