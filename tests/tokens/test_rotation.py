@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -330,6 +331,10 @@ def test_the_power_fails_at_each_step_of_pinning(tmp_path: Path, earlier: bool) 
         write_pin(drop_in, new)
         assert drop_in.read_text() == new
     assert seen == {old if earlier else None, new}
+    mask = os.umask(0o077)
+    write_pin(drop_in, new)
+    os.umask(mask)
+    assert stat.S_IMODE(drop_in.stat().st_mode) == 0o644
     assert cut - 1 == 8
 
 

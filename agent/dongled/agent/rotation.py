@@ -193,6 +193,8 @@ def write_pin(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new.open("w") as file:
+            # The daemon's user reads it, whoever writes it; there is no secret in it.
+            os.fchmod(file.fileno(), 0o644)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
