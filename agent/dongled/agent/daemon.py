@@ -456,6 +456,9 @@ class Daemon:
             revocation=facts.revocation_status(self._trust, self._settings.trust.revocation),
             disks=self._health.disks,
             audit_failed=str(audit.why) if audit is not None and audit.why is not None else "",
+            touch_wanted=self._custody.terminal.touch_wanted()
+            if self._custody and self._custody.terminal
+            else [],
             reload_refused=self._reload_refused,
             restart=list(self._restart),
         )

@@ -262,7 +262,8 @@ class DaemonStatus:
 
     ``reload_refused`` says what is wrong with the configuration that the last reload found, and is empty
     when it was taken; ``restart`` names the keys of it that wait for a restart. ``audit_failed`` says why the
-    audit log is not written, where it should be.
+    audit log is not written, where it should be. ``touch_wanted``: subjects of publishers that want a FIDO2
+    key touched here.
     """
 
     version: str
@@ -281,3 +282,4 @@ class DaemonStatus:
     reload_refused: str = ""
     restart: list[str] = field(default_factory=list)
     audit_failed: str = ""
+    touch_wanted: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -22,8 +22,8 @@ from dongled.tokens.errors import TokenError
 class Terminal:
     """Chains are DER, leaf first; ``data_chain`` is empty where the data key has no certificate.
 
-    ``evidence`` is what it shows with its requests. ``lost`` is done, with the reason, once the token cannot
-    be used any more. Made on the event loop.
+    ``evidence`` is what it shows with its requests, ``touch_wanted`` names who wants a touch among that.
+    ``lost`` is done, with the reason, once the token cannot be used any more. Made on the event loop.
     """
 
     urn: str
@@ -32,6 +32,7 @@ class Terminal:
     data_chain: Sequence[bytes]
     policy: Policy
     evidence: EvidenceSource = field(default_factory=lambda: gatherer([]))
+    touch_wanted: Callable[[], list[str]] = list
     lost: asyncio.Future[TokenError] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

@@ -35,9 +35,11 @@ from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
 from dongled.agent.policy.hardware_clock import confirm_by_hardware
 from dongled.agent.policy.network_time import NetworkTime
+from dongled.agent.policy.presence import Presence
 from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
 from dongled.agent.policy.stapled import staples
+from dongled.agent.policy.touches import Touches
 from dongled.agent.policy.trust import Trust
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Peer, Stream
@@ -64,6 +66,8 @@ from dongled.media.sinks.lasting import LastingPictures, LastingRecording, free_
 from dongled.media.webrtc import IceSettings, TurnServer
 from dongled.tokens import api as tokens
 from dongled.tokens.api import KeyInfo, KeyPins, KeyRole, TokenKeys
+from dongled.tokens.errors import TokenError
+from dongled.tokens.fido.registered import Registration, parse
 from dongled.tokens.fido.source import FidoPin
 from dongled.tokens.fido.vault import Vault
 from dongled.tokens.ledger import PinLedger
@@ -244,11 +248,43 @@ def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
 
 
 def _required_evidence(settings: Settings, clock: TrustedClock) -> list[EvidenceCheck]:
-    trust = settings.trust
-    if not trust.attestation_roots:
-        return []
-    roots = read_files(trust.attestation_roots)
-    return [Attestation(roots, clock, required=trust.require_attestation)]
+    trust, presence = settings.trust, settings.presence
+    found: list[EvidenceCheck] = []
+    if trust.attestation_roots:
+        roots = read_files(trust.attestation_roots)
+        found.append(Attestation(roots, clock, required=trust.require_attestation))
+    if presence.require_for:
+        people = registered(presence.credentials)
+        required = presence.require_for
+        found.append(Presence(people, required, verified=presence.verify, lasts=presence.lasts))
+    return found
+
+
+def registered(files: Sequence[Path]) -> list[Registration]:
+    """Everybody whose touch counts, by these files. Raises ConfigError and AgentError."""
+    try:
+        return [
+            each
+            for path, data in zip(files, read_files(files), strict=True)
+            for each in parse(data, str(path))
+        ]
+    except TokenError as error:
+        raise AgentError(error.reason, str(error), error.hint) from None
+
+
+def open_touches(settings: Settings, urn: str) -> Touches | None:
+    """None where nobody is asked for a touch. Raises ConfigError and AgentError."""
+    presence = settings.presence
+    if not presence.show_to:
+        return None
+    own = [each for each in registered(presence.credentials) if each.terminal == urn]
+    if not own:
+        raise AgentError(
+            "presence-nobody",
+            f"No FIDO2 key is registered for {urn}, and one is to be shown to others.",
+            "`dongled presence register` does that; or leave presence.show-to empty.",
+        )
+    return Touches(own, presence.show_to, presence.verify)
 
 
 def open_enroller(
@@ -310,8 +346,13 @@ def open_terminal(settings: Settings, keys: TokenKeys, policy: CertificatePolicy
             "or name its file in [token.identity] certificate.",
         )
     data = chain_in_use(token.data, keys.data, kept)
-    evidence = gatherer([staples(policy, [identity, data]), attestations(keys.attestation)])
-    return Terminal(own_name(identity[0]), keys, identity, data, policy, evidence)
+    urn = own_name(identity[0])
+    sources = [staples(policy, [identity, data]), attestations(keys.attestation)]
+    touches = open_touches(settings, urn)
+    if touches is None:
+        return Terminal(urn, keys, identity, data, policy, gatherer(sources))
+    evidence = gatherer([*sources, touches.gather])
+    return Terminal(urn, keys, identity, data, policy, evidence, touches.wanted)
 
 
 def chain_in_use(pin: KeyPin, key: KeyInfo, kept: KeptChains) -> Sequence[bytes]:

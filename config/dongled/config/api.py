@@ -14,6 +14,7 @@ from dongled.config.schema.enrolment import EnrolmentSettings
 from dongled.config.schema.ice import IceSettings, TurnServer
 from dongled.config.schema.meeting import MeetingSettings, SfuSettings, SinkSettings
 from dongled.config.schema.metrics import MetricsSettings
+from dongled.config.schema.presence import PresenceSettings
 from dongled.config.schema.settings import Settings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
@@ -35,6 +36,7 @@ __all__ = [
     "Loaded",
     "MeetingSettings",
     "MetricsSettings",
+    "PresenceSettings",
     "Problem",
     "SecretSource",
     "Settings",

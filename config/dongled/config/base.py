@@ -98,6 +98,9 @@ FilePath = Annotated[Path, AfterValidator(_resolved)]
 CredentialName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}$")]
 """systemd.exec(5): a credential's name is a file name."""
 
+StreamOrAny = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z0-9-]{1,32})$")]
+"""An id of a stream, or ``*`` for each."""
+
 SfuUrl = Annotated[str, _url("ws", "wss")]
 HttpUrl = Annotated[str, _url("http", "https")]
 HttpsUrl = Annotated[str, _url("https")]

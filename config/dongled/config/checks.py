@@ -47,6 +47,7 @@ def cross_check(tree: dict[str, Any]) -> Iterator[Finding]:
     yield from _revocation(_table(tree, "trust"))
     yield from _authorizer(tree)
     yield from _attestation(_table(tree, "trust"))
+    yield from _presence(_table(tree, "presence"), meetings)
     if isinstance(tree.get("token"), dict):
         yield from _token(tree["token"], "token")
     if isinstance(tree.get("data-token"), dict):
@@ -152,6 +153,16 @@ def _data_token(data: dict[str, Any], token: dict[str, Any]) -> Iterator[Finding
 def _attestation(trust: dict[str, Any]) -> Iterator[Finding]:
     if trust.get("require-attestation") is True and not trust.get("attestation-roots"):
         yield ("trust", "attestation-roots"), "is missing: require-attestation = true needs it"
+
+
+def _presence(presence: dict[str, Any], meetings: list[dict[str, Any]]) -> Iterator[Finding]:
+    for key in ("require-for", "show-to"):
+        if presence.get(key) and not presence.get("credentials"):
+            yield ("presence", "credentials"), f"is missing: {key} needs it"
+    published = {name for m in meetings if _encrypted(m) for name in _strings(m.get("publish"))}
+    for index, name in enumerate(_strings(presence.get("require-for"))):
+        if name != "*" and name not in published:
+            yield ("presence", "require-for", index), "names no stream that an encrypted meeting publishes"
 
 
 def _token(token: dict[str, Any], at: str) -> Iterator[Finding]:

@@ -70,7 +70,7 @@ def judge(evidence: Evidence, *, required: bool = True, roots: tuple[Authority, 
     check = Attestation([pem(root.certificate) for root in roots], CLOCK, required=required)
     presented = replace(SHOWN, data_key=DATA.public_key(), evidence=evidence)
     try:
-        return "; ".join(check.check(identity_of(), presented)) or "nothing"
+        return "; ".join(check.check(identity_of(), presented, "camera")) or "nothing"
     except PolicyRefused as error:
         return error.reason
 

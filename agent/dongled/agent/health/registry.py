@@ -58,6 +58,8 @@ PEER_STALE = Kind("peer-stale", "what is shown lies behind what its sender vouch
 ALARM = Kind("alarm", "somebody may be attacking: see the journal, and docs/protocol.md for the reason")
 SOURCE_SILENT = Kind("source-silent", "see to the camera and its cable: it gives no pictures", patience=10)
 
+TOUCH_WANTED = Kind("touch-wanted", "touch the registered FIDO2 key when it blinks")
+
 RELOAD_REFUSED = Kind("reload-refused", "mend it, and 'dongled reload'; until then the old settings hold")
 RESTART_NEEDED = Kind("restart-needed", "restart the daemon when it suits")
 
@@ -82,6 +84,7 @@ LIVE = (
     PEER_STALE,
     ALARM,
     SOURCE_SILENT,
+    TOUCH_WANTED,
     RELOAD_REFUSED,
     RESTART_NEEDED,
     AUDIT_FAILING,

@@ -123,6 +123,11 @@ def audit(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
         yield Condition(registry.AUDIT_FAILING, now.audit_failed)
 
 
+def touch(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
+    for subject in now.touch_wanted:
+        yield Condition(registry.TOUCH_WANTED, f"{subject} wants somebody present", subject)
+
+
 def configuration(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Condition]:
     if now.reload_refused:
         yield Condition(registry.RELOAD_REFUSED, now.reload_refused)
@@ -130,4 +135,14 @@ def configuration(now: DaemonStatus, _: DaemonStatus | None) -> Iterator[Conditi
         yield Condition(registry.RESTART_NEEDED, f"changed, not in effect: {', '.join(now.restart)}")
 
 
-RULES: tuple[Rule, ...] = (token, certificates, time, revocation, meetings, disks, audit, configuration)
+RULES: tuple[Rule, ...] = (
+    token,
+    certificates,
+    time,
+    revocation,
+    meetings,
+    disks,
+    audit,
+    touch,
+    configuration,
+)

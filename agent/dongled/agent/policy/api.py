@@ -63,8 +63,8 @@ class Presented:
 class EvidenceCheck(Protocol):
     """Requires some kind of evidence, or makes sure that what is shown holds. One kind, one file."""
 
-    def check(self, identity: CheckedCertificate, presented: Presented) -> Sequence[str]:
-        """Words for what was verified (``user-present``), none where nothing was shown nor required.
+    def check(self, identity: CheckedCertificate, presented: Presented, stream: str) -> Sequence[str]:
+        """Words for what was verified, none where nothing was shown nor required for this stream of mine.
 
         Asked about each request, and again whenever its keys are renewed. Raises PolicyRefused.
         """

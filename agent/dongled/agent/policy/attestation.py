@@ -78,8 +78,8 @@ class Attestation:
             )
         )
 
-    def check(self, identity: CheckedCertificate, presented: Presented) -> Sequence[str]:
-        """Both keys of a terminal. Raises PolicyRefused."""
+    def check(self, identity: CheckedCertificate, presented: Presented, stream: str) -> Sequence[str]:
+        """Both keys of a terminal, whatever the stream. Raises PolicyRefused."""
         shown = presented.evidence.attestation
         if not shown:
             if self._required:

@@ -201,14 +201,16 @@ class CertificatePolicy:
         # 2.
         _require_role(identity, Role.VIEWER)
         # 3.
-        shown = [word for evidence in self._evidence for word in evidence.check(identity, presented)]
+        shown = [word for each in self._evidence for word in each.check(identity, presented, stream)]
         # 4.
         self._recorded()
         # 5.
         if self._authorizer is None:
             self._viewers.check(identity.terminal)
-            return "on the list of viewers"
-        return self._authorizer.decide(question_about(identity, presented, shown), stream)
+            grounds = "on the list of viewers"
+        else:
+            grounds = self._authorizer.decide(question_about(identity, presented, shown), stream)
+        return ", ".join([grounds, *shown])
 
     def _require_current(self, identity: CheckedCertificate) -> None:
         # The certificate was checked when it was announced; it may have run out or been revoked since.

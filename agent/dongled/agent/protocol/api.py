@@ -162,13 +162,15 @@ class Abandoned:
 class EvidenceWanted:
     """A request to ``peer`` is due; answer with ``evidence(operation, ...)``, with nothing if there is none.
 
-    ``challenge`` (32 bytes) is what a FIDO2 authenticator is to answer. Not answered within 18 s, or
-    overtaken by events, it is ``Abandoned``, and another one for the same peer takes its place.
+    ``missing`` are those of ``streams`` of which no key is held. ``challenge`` (32 bytes) is what a FIDO2
+    authenticator is to answer. Not answered within 18 s, or overtaken by events, it is ``Abandoned``, and
+    another one for the same peer takes its place.
     """
 
     operation: int
     peer: Peer
     streams: tuple[str, ...]
+    missing: tuple[str, ...]
     challenge: bytes
 
 

@@ -63,6 +63,8 @@ class Allowed:
 
     streams: frozenset[str]
     why: str
+    refused: tuple[PolicyRefused, ...] = ()
+    """Why it may not have the others."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class Publisher:
         self.holders: dict[bytes, Holder] = {}
         self._asking: dict[bytes, Asking] = {}
         self._held = HeldRequests()
+        self._withheld: dict[bytes, frozenset[str]] = {}
         self._quota = Quota(limits.REQUEST_BURST, limits.REQUEST_RATE)
         self._keys: dict[str, GrantedKey] = {}
         self._positions: dict[str, Position] = {}
@@ -132,6 +135,7 @@ class Publisher:
         """A terminal left: what it holds must open nothing for longer than it takes to tell the others."""
         self._asking.pop(session, None)
         self._held.drop(session)
+        self._withheld.pop(session, None)
         if self.holders.pop(session, None) is not None:
             self._schedule(now)
 
@@ -153,6 +157,7 @@ class Publisher:
         self.holders.clear()
         self._asking.clear()
         self._held.clear()
+        self._withheld.clear()
         self._keys.clear()
         self._positions.clear()
         self._rekeys.clear()
@@ -225,6 +230,7 @@ class Publisher:
             self._turn_down(remote, ask, error)
             return None
         self._held.drop(remote.session)
+        self._say_what_is_withheld(remote, allowed)
         return self._let_in(remote, ask, allowed, now)
 
     def _let_in(self, remote: Remote, ask: Asking, allowed: Allowed, now: float) -> None:
@@ -256,6 +262,15 @@ class Publisher:
         self._held.drop(remote.session)
         self._refuse(ask.epoch, ask.nonce, ask.request, "policy")
         self._judged("refused", remote, ask.streams, error)
+
+    def _say_what_is_withheld(self, remote: Remote, allowed: Allowed) -> None:
+        # Who lacks a stream asks at each beacon: the same is not told every seven seconds.
+        reasons = frozenset(error.reason for error in allowed.refused)
+        if reasons != self._withheld.get(remote.session):
+            for reason in sorted(reasons):
+                error = next(error for error in allowed.refused if error.reason == reason)
+                self._state.refused(error, remote.source, remote.session)
+        self._withheld[remote.session] = reasons
 
     def _judged(
         self, verdict: str, remote: Remote, streams: Iterable[str], error: Refusal | PolicyRefused
@@ -302,7 +317,7 @@ class Publisher:
                 errors.append(error)
         if not allowed:
             raise next((error for error in errors if isinstance(error, PolicyUndecided)), errors[-1])
-        return Allowed(frozenset(allowed), "; ".join(sorted(set(allowed.values()))))
+        return Allowed(frozenset(allowed), "; ".join(sorted(set(allowed.values()))), tuple(errors))
 
     def _answer_again(self, remote: Remote, holder: Holder, now: float) -> None:
         # The grant or a rekey was lost: the same bytes again, so that both ends keep one link.

@@ -157,7 +157,8 @@ class Subscriber:
         until = remote.nonce_at + limits.ECHO_USABLE
         feed.gathering = Gathering(operation, me.digest, remote.epoch, remote.nonce, until)
         challenge = evidence.challenge(me.context("request", remote.epoch.party), remote.nonce)
-        self._state.effects.append(EvidenceWanted(operation, remote.peer, tuple(feed.streams), challenge))
+        streams, missing = tuple(feed.streams), tuple(s for s in feed.streams if s not in feed.held)
+        self._state.effects.append(EvidenceWanted(operation, remote.peer, streams, missing, challenge))
 
     def gathered(self, operation: int, shown: Evidence, now: float) -> None:
         """What there is to show with the request that ``EvidenceWanted`` was about: ask."""
@@ -358,10 +359,13 @@ class Subscriber:
         self._check(feed, {key.stream: key for key in keys}, epoch)
         feed.link, feed.key_seq = link, rekey.key_seq
         feed.missing = False
-        # A request for the new round's link is still to be answered; one for these keys is not.
-        if feed.renewed and feed.asked is not None and feed.asked.operation is None:
+        self._install(feed, keys, epoch, now)
+        # A request for the new round's link, or for another stream, is still to be answered; one for these
+        # keys is not.
+        complete = feed.renewed and feed.streams.keys() <= feed.held.keys()
+        if complete and feed.asked is not None and feed.asked.operation is None:
             feed.asked = None
-        return self._install(feed, keys, epoch, now)
+        return None
 
     def _left_out(self, feed: Feed, rekey: Rekey, now: float) -> None:
         if feed.link is None:

@@ -12,6 +12,7 @@ from dongled.config.schema.enrolment import EnrolmentSettings
 from dongled.config.schema.ice import IceSettings
 from dongled.config.schema.meeting import MeetingSettings
 from dongled.config.schema.metrics import MetricsSettings
+from dongled.config.schema.presence import PresenceSettings
 from dongled.config.schema.stream import StreamSettings
 from dongled.config.schema.terminal import StateSettings, TerminalSettings
 from dongled.config.schema.token import DataTokenSettings, TokenSettings
@@ -26,6 +27,7 @@ class Settings(Section):
     data_token: Annotated[DataTokenSettings | None, Extra()] = None
     trust: TrustSettings = TrustSettings()
     authorizer: AuthorizerSettings = AuthorizerSettings()
+    presence: PresenceSettings = PresenceSettings()
     audit: AuditSettings = AuditSettings()
     enrolment: Annotated[EnrolmentSettings | None, Extra()] = None
     state: StateSettings = StateSettings()
