@@ -486,3 +486,30 @@ def test_nonsense_is_refused_and_never_crashes(values: dict[str, Any], env: dict
     variables = {f"DONGLED_{key.replace('.', '__').upper()}": text for key, text in env.items()}
     with contextlib.suppress(ConfigError):
         load_layers(None, variables, values, directory=Path("/nonexistent"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        ('require-for = ["camera"]', "presence.credentials", "require-for needs it"),
+        ('show-to = ["*"]', "presence.credentials", "show-to needs it"),
+        ('credentials = ["people"]\nrequire-for = ["vault"]', "presence.require-for.0", "names no stream"),
+        ('credentials = ["people"]\nrequire-for = ["Camera"]', "presence.require-for.0", ""),
+        ('credentials = ["people"]\nshow-to = ["door"]', "presence.show-to.0", ""),
+        ('credentials = ["gone"]\nshow-to = ["*"]', "presence.credentials", "is not there"),
+        ("lasts = 59", "presence.lasts", ""),
+        ("lasts = 86401", "presence.lasts", ""),
+    ],
+)
+def test_what_cannot_be_meant_of_presence(tmp_path: Path, text: str, key: str, problem: str) -> None:
+    (tmp_path / "people").write_text("{}")
+    found = problems(f"{TEXT}\n[presence]\n{text}\n", tmp_path)
+    assert list(found) == [key]
+    assert problem in found[key]
+
+
+@pytest.mark.parametrize("text", ["", 'credentials = ["people"]\nrequire-for = ["camera", "*"]'])
+def test_what_can_be_meant_of_presence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "people").write_text("{}")
+    presence = load(write(tmp_path, f"{TEXT}\n[presence]\n{text}\n"), {}, {}).presence
+    assert (presence.verify, presence.lasts, presence.show_to) == (False, 28_800, ())

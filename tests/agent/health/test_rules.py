@@ -52,6 +52,10 @@ def last(days: float, life: float, renewal: str = "off") -> Callable[[DaemonStat
     return spoil
 
 
+def touch(status: DaemonStatus) -> None:
+    status.touch_wanted = ["CN=camera"]
+
+
 def failing(status: DaemonStatus) -> None:
     each = certificate(status)
     each.renewal, each.renewal_failures, each.renewal_why = "failing", 3, "no answer [est-unreachable]"
@@ -115,6 +119,7 @@ def disk(free: int, size: int) -> Callable[[DaemonStatus], object]:
         (time("time-untrusted", "operator"), ("time-not-trusted", "", "1970 [time-untrusted]")),
         (unreachable, ("revocation-unreachable", "", "revocation-unreachable 2")),
         (unrecorded, ("audit-failing", "", "cannot be written")),
+        (touch, ("touch-wanted", "CN=camera", "CN=camera wants somebody present")),
         (lost, ("meeting-not-joined", "lobby", "refused [sfu-unreachable]")),
         (stale, ("peer-stale", "lobby " + "11" * 16 + " front", "front is behind")),
         (alarm(3599), ("alarm", "lobby", "rollback 1")),

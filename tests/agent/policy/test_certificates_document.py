@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 from dongled.agent.policy import profile, verifier
 from dongled.agent.policy.certificates import REASONS
+from dongled.tokens.fido import presence
 from support.openssl import DOCUMENT
 
 TEXT = DOCUMENT.read_text()
@@ -31,5 +33,7 @@ def test_each_reason_and_no_other() -> None:
     for path in Path(verifier.__file__).parent.glob("*.py"):
         raised |= set(pattern.findall(path.read_text()))
     raised |= {"chain-untrusted", "ocsp-replayed"}
+    touched = re.findall(r'_refused\("([a-z]+)"', inspect.getsource(presence))
+    raised |= {f"presence-{what}" for what in touched}
     raised -= {"bad-root"}  # of a setting, not of a certificate presented
     assert documented == raised

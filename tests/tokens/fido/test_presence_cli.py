@@ -1,0 +1,102 @@
+"""``dongled presence``, with keys in the hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dongled.agent.cli.main import main
+from dongled.tokens.errors import TokenError
+from dongled.tokens.fido import keys, presence
+from dongled.tokens.fido.registered import parse
+from support.card.fido_authenticator import Authenticator
+from support.card.fido_key import touching
+from tokens.fido.conftest import Desk
+
+HERE = "urn:uuid:6a1d5c3e-7c0b-4f5e-9d53-0c1f8b7c2a11"
+CHALLENGE = bytes(range(32))
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "presence.json"
+
+
+@pytest.fixture
+def run(desk: Desk, file: Path) -> Run:
+    def run(verb: str, *arguments: str) -> Result:
+        """With somebody who touches the key that is in."""
+        (there,) = [each for name, each in desk.keys.items() if name not in desk.away]
+        with touching(there):
+            return CliRunner().invoke(main, ["presence", verb, "--file", str(file), *arguments])
+
+    return run
+
+
+def test_who_is_registered_is_known_listed_and_removed(desk: Desk, run: Run, file: Path) -> None:
+    done = run("register", "alice", "--terminal", HERE)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"alice's key counts at {HERE}\n"
+    assert "touch the FIDO2 key" in done.stderr
+    (alice,) = parse(file.read_bytes(), "x")
+    given = presence.answer([alice.credential], CHALLENGE, desk.person(), verified=False)
+    assert presence.verify(alice.public_key, CHALLENGE, given).count > alice.count
+
+    assert "[fido-known]" in run("register", "again", "--terminal", HERE).stderr
+    desk.away.add("one")
+    desk.keys["two"] = Authenticator("1357")
+    assert run("register", "bob", "--terminal", HERE).exit_code == 0
+    assert run("list").stdout == f"alice  at {HERE}\nbob  at {HERE}\n"
+    listed = json.loads(run("list", "--json").stdout)
+    assert listed[0] == {"name": "alice", "terminal": HERE, "credential": alice.credential.hex()}
+    assert run("remove", "alice").exit_code == 0
+    assert [each.name for each in parse(file.read_bytes(), "x")] == ["bob"]
+    assert "[presence-name]" in run("remove", "alice").stderr
+
+
+def test_a_key_that_knows_its_user_is_asked_to(desk: Desk, run: Run, tmp_path: Path, file: Path) -> None:
+    pin = tmp_path / "key-pin"
+    pin.touch(0o600)
+    pin.write_text("2468")
+    done = run("register", "alice", "--terminal", HERE, "--verify", "--fido-pin-file", str(pin))
+    assert done.exit_code == 0, done.output
+    (alice,) = parse(file.read_bytes(), "x")
+    given = presence.answer([alice.credential], CHALLENGE, desk.person("2468"), verified=True)
+    assert presence.verify(alice.public_key, CHALLENGE, given).verified
+
+
+@pytest.mark.parametrize(
+    ("name", "terminal", "reason"),
+    [("", HERE, "fido-name"), ("../x", HERE, "fido-name"), ("alice", "door", "presence-terminal")],
+)
+def test_what_is_not_registered_costs_no_touch_and_leaves_no_file(
+    desk: Desk, run: Run, file: Path, name: str, terminal: str, reason: str
+) -> None:
+    done = run("register", name, "--terminal", terminal)
+    assert done.exit_code != 0
+    assert f"[{reason}]" in done.stderr
+    assert not file.exists()
+    assert not desk.keys["one"].credentials
+
+
+def test_a_damaged_file_is_left_as_it_is(run: Run, file: Path) -> None:
+    file.write_text("{}")
+    for verb, arguments in (("register", ["a", "--terminal", HERE]), ("list", []), ("remove", ["a"])):
+        assert "[presence-file]" in run(verb, *arguments).stderr
+    assert file.read_text() == "{}"
+
+
+def test_what_unlocks_a_token_is_not_evidence(desk: Desk, run: Run, file: Path) -> None:
+    made = keys.register(keys.UNLOCK_RP, "blue", desk.person(), verified=False)
+    run("register", "alice", "--terminal", HERE)
+    (alice,) = parse(file.read_bytes(), "x")
+    assert alice.credential != made.credential
+    for credential, rp in ((made.credential, keys.PRESENCE_RP), (alice.credential, keys.UNLOCK_RP)):
+        with pytest.raises(TokenError) as refused:
+            keys.assertion(rp, [credential], CHALLENGE, desk.person(), verified=False)
+        assert refused.value.reason == "fido-unknown"
