@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dongled.agent.demo.commands import PROGRAM
 from dongled.agent.status import MeetingStatus
 from integration.conftest import Company, Launch
 from support.card import fido_key, pcscd
+from support.card.bench import wait_until
 from support.card.fido_authenticator import Authenticator
 from support.card.pcscd import SOCKET_VARIABLE, Pcscd
 
@@ -36,8 +38,16 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pcscd]:
         yield daemon
 
 
+@contextmanager
+def in_reader(reader: Pcscd, key: Authenticator) -> Iterator[None]:
+    """Gone for pcscd too when it is out, so that the next one is not taken for it."""
+    with fido_key.inserted(reader, key):
+        yield
+    wait_until("absent", reader, 0)
+
+
 def register(name: str, file: Path, terminal: str, key: Authenticator, reader: Pcscd) -> None:
-    with fido_key.inserted(reader, key), fido_key.touching(key):
+    with in_reader(reader, key), fido_key.touching(key):
         done = subprocess.run(
             [PROGRAM, "presence", "register", name, "--file", file, "--terminal", terminal],
             env={**os.environ}, capture_output=True, text=True, timeout=90, check=False,
@@ -68,7 +78,7 @@ def test_the_vault_is_seen_where_somebody_known_is_present(
         },
     )
     show = f'[presence]\ncredentials = ["{{}}"]\nshow-to = ["{company.camera.urn}"]\n\n[state]'
-    with fido_key.inserted(reader, bob), fido_key.touching(bob):
+    with in_reader(reader, bob), fido_key.touching(bob):
         viewer = launch("viewer", "forging", {"[state]": show.format(forged)})
         camera.until(lambda meeting: meeting.refused.get("presence-other-terminal"))
         # From then on it asks without.
@@ -76,7 +86,7 @@ def test_the_vault_is_seen_where_somebody_known_is_present(
         seen = viewer.until(lambda meeting: opened_of(meeting, "camera") > 3)
         assert opened_of(seen, "vault") == 0
         viewer.stop()
-    with fido_key.inserted(reader, alice):
+    with in_reader(reader, alice):
         viewer = launch("viewer", changes={"[state]": show.format(people)})
         viewer.until(lambda _: "touch-wanted" in {each.id for each in viewer.status().warnings})
         assert opened_of(viewer.status().meetings[0], "vault") == 0

@@ -150,6 +150,7 @@ def test_with_and_without_client_data(client_data: bytes) -> None:
         (answered(UP | ED, tail=b"\x81" * 980), "garbage"),
         (answered(UP | ED, tail=cbor2.dumps({}) + b"\0"), "garbage"),
         (answered(UP | AT), "garbage"),
+        (answered(UP | AT, tail=bytes(16) + b"\0\2id" + PUBLIC), "garbage"),
         (answered(UP | AT, tail=bytes(18)), "garbage"),
         (answered(UP | AT, tail=bytes(16) + b"\xff\xff"), "garbage"),
         (replace(answered(), authenticator_data=b""), "garbage"),
