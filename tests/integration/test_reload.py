@@ -89,6 +89,8 @@ def test_a_meeting_comes_and_goes_and_another_goes_on(launch: Launch) -> None:
     status = camera.status()
     assert str(drop_in) in status.reload_refused
     assert str(drop_in) in camera.log
+    # Warnings are looked for every two seconds.
+    camera.until(lambda _: "reload-refused" in {each.id for each in camera.status().warnings})
     # It tells all of it also to who finds it by the configuration that is wrong.
     shown = ask(camera, "status")
     assert (shown.returncode, "reload-refused" in shown.stdout) == (0, True), shown.stderr
