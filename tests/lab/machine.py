@@ -80,6 +80,7 @@ class Machine:
     def __init__(self, folder: Path, suite: str = "bookworm") -> None:
         made = ROOT / ".lab" / suite
         assert (made / "stamp").exists(), f"run .ci/lab {suite}"
+        self.suite = suite
         self.folder = folder
         self.share = folder / "share"
         self.share.mkdir(parents=True)

@@ -5,14 +5,17 @@ In order, as all of the lab: what one test leaves, the next one finds.
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
-from lab.conftest import ROOM, Lab
+from lab.conftest import ROOM, START_SECONDS, Lab
 from lab.faults import Row
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+
+_SOCKET, _INTERFACE = "unix:/run/dongled/control.sock", "io.dongled.Control"
 
 
 def test_the_packages_are_installed(lab: Lab) -> None:
@@ -43,15 +46,30 @@ def test_its_first_picture_arrives(lab: Lab) -> None:
     machine = lab.device.machine
     lab.device.prepare()
     lab.device.configure(lab.company.authority.root, lab.company.viewer.urn, lab.janus.url, ROOM)
+    lab.device.set_clock_by(lab.nts)
     began = time.monotonic()
     machine.run("systemctl enable --now dongled", 300)
-    lab.rows.append(Row("first picture after the first start", "seen", lab.until_seen(began)))
+    lab.rows.append(
+        Row("first picture after the first start", "seen", lab.until_seen(began, within=START_SECONDS))
+    )
     status = lab.device.status()
     assert status["terminal"] == lab.company.camera.urn
     assert status["token"]["state"] == "READY"
+    assert (status["time"]["source"], status["time"]["trusted"]) == ("nts", True)
     assert {key["id"] for key in status["token"]["keys"]} == {"01", "03"}
     assert machine.run("stat -c '%U %G %a' /run/dongled /var/lib/dongled").splitlines() == [
         "dongled dongled 755",
         "dongled dongled 700",
     ]
     assert machine.run("systemctl --failed --no-legend") == ""
+
+
+def test_another_program_can_ask_it(lab: Lab) -> None:
+    """systemd's own varlinkctl, which Debian 12 does not have yet."""
+    machine = lab.device.machine
+    if machine.try_run("command -v varlinkctl").status != 0:
+        assert machine.suite == "bookworm"
+        return
+    assert "method Status()" in machine.run(f"varlinkctl introspect {_SOCKET} {_INTERFACE}")
+    answer = json.loads(machine.run(f"varlinkctl call --json=short {_SOCKET} {_INTERFACE}.Status '{{}}'"))
+    assert answer["status"]["terminal"] == lab.company.camera.urn

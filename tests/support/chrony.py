@@ -40,7 +40,7 @@ class Chronyd:
 def chronyd(directory: Path, *configuration: str) -> Iterator[Chronyd]:
     assert ROOT.exists(), "run .ci/setup test"
     # chronyd insists on a directory that nobody else may enter.
-    directory.mkdir(mode=0o700)
+    directory.mkdir(mode=0o700, exist_ok=True)
     text = ("user root", "cmdport 0", f"pidfile {directory}/pid", f"bindcmdaddress {directory}/chronyd.sock")
     (directory / "conf").write_text("\n".join((*text, *configuration, "")))
     with (directory / "log").open("wb") as log:
@@ -56,27 +56,28 @@ def chronyd(directory: Path, *configuration: str) -> Iterator[Chronyd]:
 
 
 class NtsServer:
-    """One on loopback, whose certificate ``authority`` (PEM) issued; what to write of it to a client."""
+    """One whose certificate ``authority`` (PEM) issued; what to write of it to a client."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
         self.directory = directory
         self.authority = directory / "ca.pem"
+        self._address = address
         self._key_port = two_free_ports()
         self._port = self._key_port + 1
-        self.plain = f"server 127.0.0.1 port {self._port} iburst minpoll 0 maxpoll 0"
+        self.plain = f"server {address} port {self._port} iburst minpoll 0 maxpoll 0"
         self.nts = f"{self.plain} nts ntsport {self._key_port}"
         authority(directory, "ca")
         openssl(directory, "req", *_CURVE, "-keyout", "key", "-out", "csr", "-subj", "/CN=time")
-        (directory / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        (directory / "names").write_text(f"subjectAltName=IP:{address}\n")
         issuer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
         openssl(directory, "x509", "-req", "-in", "csr", *issuer, "-extfile", "names", "-out", "pem")
 
     @contextmanager
     def running(self) -> Iterator[Chronyd]:
         keys = (f"ntsserverkey {self.directory}/key", f"ntsservercert {self.directory}/pem")
-        ports = (f"port {self._port}", f"ntsport {self._key_port}", "bindaddress 127.0.0.1")
+        ports = (f"port {self._port}", f"ntsport {self._key_port}", f"bindaddress {self._address}")
         directory = self.directory / "server"
-        with chronyd(directory, "local stratum 1", "allow 127.0.0.1", "manual", *keys, *ports) as daemon:
+        with chronyd(directory, "local stratum 1", "allow", "manual", *keys, *ports) as daemon:
             yield daemon
 
 
