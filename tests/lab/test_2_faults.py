@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lab.conftest import Lab
+from lab.device import COMMAND_SECONDS
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
@@ -90,6 +91,10 @@ def test_it_is_killed(lab: Lab) -> None:
         lab.device.machine.run(f"kill -KILL {before}")
         fault.journal("status=9/KILL")
     assert lab.device.main_pid() != before
+    # What is over can still be seen, until somebody starts it again.
+    doctor = lab.device.machine.try_run("dongled doctor --check restarts", COMMAND_SECONDS)
+    assert doctor.status == 3
+    assert "was started again" in doctor.output
 
 
 def test_a_wrong_configuration_is_reloaded(lab: Lab) -> None:
@@ -113,3 +118,4 @@ def test_a_wrong_configuration_is_started(lab: Lab) -> None:
         fault.told(status="fps|not-running", doctor="fatal +config: .*fps")
         assert machine.run("systemctl show -P ActiveState dongled") == "failed\n"
         machine.run("mv /root/kept /etc/dongled/dongled.toml && systemctl restart dongled", 120)
+    assert machine.run("systemctl show -P NRestarts dongled") == "0\n"

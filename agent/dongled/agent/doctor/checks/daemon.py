@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 from collections.abc import Iterable
 
 from dongled.agent.doctor.api import Check, Finding, fatal, ok, skipped, warning
 from dongled.agent.doctor.case import TerminalCase
+from dongled.agent.doctor.systemd import shown
 from dongled.agent.units import unit_of
 from dongled.config.api import settings_warnings
 
 
 async def look(case: TerminalCase) -> Iterable[Finding]:
     if case.daemon is None:
-        if not case.occupied and (failure := await asyncio.to_thread(_failure, unit_of(case.instance))):
+        if not case.occupied and (failure := await _failure(unit_of(case.instance))):
             return [failure]
         error = case.unasked
         text = "was not asked" if error is None else f"was not asked: {error} [{error.reason}]"
@@ -27,14 +26,9 @@ async def look(case: TerminalCase) -> Iterable[Finding]:
     ]
 
 
-def _failure(unit: str) -> Finding | None:
+async def _failure(unit: str) -> Finding | None:
     """What systemd says of a service that has ended for good; None where it says no such thing."""
-    command = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", f"{unit}.service"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    told = await shown(unit, "ActiveState", "Result", "ExecMainStatus")
     if told.get("ActiveState") != "failed":
         return None
     text = f"the service has failed: {told.get('Result')}, exit status {told.get('ExecMainStatus')}"
