@@ -55,6 +55,19 @@ def test_an_authenticated_time() -> None:
         assert measured(f"{SAID}{other}\n2001:db8::1,-,0,0,0,4294967295,0,0,0,0\n")
 
 
+def lost(said: str) -> str:
+    """None of its servers can be reached any longer."""
+    return said.replace("^,*", "^,?").replace("^,+", "^,?").replace("377", "0")
+
+
+def test_a_server_that_was_lost_counts_by_what_it_said_last() -> None:
+    assert measured(lost(SAID).replace(",25,", ",3000,")) == Measured(behind=-0.25, age=3000)
+    # Another one was, and what this one said nobody knows.
+    assert reason(lost(SAID).replace(TRACKING, TRACKING.replace("192.0.2.1", "192.0.2.9"))) == (
+        "time-nts-unsynchronised"
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -73,13 +86,16 @@ def test_an_authenticated_time() -> None:
 )
 def test_a_source_that_nts_does_not_authenticate(old: str, new: str) -> None:
     assert reason(SAID.replace(old, new)) == "time-nts-unauthenticated"
+    assert reason(lost(SAID.replace(old, new))) == "time-nts-unauthenticated"
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("Normal", "Not synchronised"),
-        (ONE, ONE.replace("*", "?")),
+        (ONE, ONE.replace("*", "x")),
+        (ONE, ONE.replace("*", "~")),
+        (ONE, ONE.replace("*", "-")),
         (TWO, TWO.replace("+", "*")),
         # Another one than is tracked: its own clock, or what was chosen a moment ago.
         (TRACKING, TRACKING.replace("192.0.2.1", "")),

@@ -6,7 +6,7 @@ import asyncio
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +78,21 @@ async def test_an_authenticated_time_is_trusted_and_its_loss_is_borne_for_an_hou
         assert await here.asks() == ""
         here.steady = LASTS
         assert await here.asks() == "time-nts-unavailable"
+
+
+async def test_a_terminal_that_starts_while_the_network_is_away_trusts_what_chrony_heard_last() -> None:
+    with tempfile.TemporaryDirectory(prefix="dongled-nts-", ignore_cleanup_errors=True) as directory:
+        own = NtsServer(Path(directory))
+        with ExitStack() as serving:
+            serving.enter_context(own.running())
+            with terminal(own.nts, f"ntstrustedcerts {own.authority}", REQUIRE) as (here, _):
+                await here.until("")
+                serving.close()
+                async with asyncio.timeout(60):
+                    while "^,*," in (said := await ask(here.path)):
+                        assert "^,?," not in said
+                        await asyncio.sleep(0.05)
+                assert await Terminal(here.path).asks() == ""
 
 
 async def test_the_same_server_without_nts_is_not(server: NtsServer) -> None:

@@ -8,6 +8,10 @@ Believed only after this, in this order:
 4. the distance    a clock that is wrong, or may be
 
 What chrony takes from a server that is set up with NTS is authenticated (RFC 8915), or it does not take it.
+
+A server that cannot be reached any longer (``?``) still counts as the one that the clock was set by, for the
+age of what it said last. Whom it was averaged with chrony does not tell then: so each of its servers has to
+have a key of NTS.
 """
 
 from __future__ import annotations
@@ -54,11 +58,15 @@ def measured(text: str) -> Measured:
     # 2.
     used = [source for source in sources if source["state"] in "*+"]
     chosen = [source for source in used if source["state"] == "*"]
+    if not chosen:
+        used = sources
+        chosen = [each for each in sources if each["state"] == "?" and each["name"] == tracking["name"]]
     if tracking["leap"] == "Not synchronised" or [each["name"] for each in chosen] != [tracking["name"]]:
         raise PolicyRefused(
             "time-nts-unsynchronised",
             "chrony is synchronised to no server",
-            "wait a minute; then see: chronyc -n sources, and chronyc -n authdata",
+            "wait a minute, or after a long time without a network: systemctl restart chrony; "
+            "then see: chronyc -n sources, and chronyc -n authdata",
         )
     # 3.
     for source in used:
