@@ -7,7 +7,7 @@ import pytest
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, Terminal, kind_of
 from dongled.agent.protocol import limits
-from dongled.agent.protocol.api import Evidence, EvidenceWanted, Judged
+from dongled.agent.protocol.api import Evidence, EvidenceWanted, Judged, Peer, Stream
 
 pytestmark = pytest.mark.property("P3")
 
@@ -18,6 +18,10 @@ def verdicts(terminal: Terminal) -> list[tuple[str, str, str]]:
         for effect in terminal.effects
         if isinstance(effect, Judged)
     ]
+
+
+def of_camera(peer: Peer, stream: Stream) -> bool:
+    return peer.subject == "camera"
 
 
 def sent(bus: Bus, who: Terminal, kind: str) -> int:
@@ -134,6 +138,39 @@ def test_only_so_many_wait_and_the_rest_is_told(monkeypatch: pytest.MonkeyPatch)
     camera.policy.thinking = set()
     bus.run(60)
     assert all(viewer.can_watch(camera) for viewer in viewers)
+
+
+@pytest.mark.property("P6")
+@pytest.mark.parametrize("timer", ["late", "in time"])
+def test_one_too_many_to_wait_does_not_keep_the_stream_under_its_old_key(
+    monkeypatch: pytest.MonkeyPatch, timer: str
+) -> None:
+    """Allowed when it asked, undecided when the next keys are made because somebody left."""
+    monkeypatch.setattr(limits, "HELD_REQUESTS", 1)
+    bus = Bus()
+    camera = bus.join("camera", CAMERA)
+    camera.policy.thinking = {"waiting"}
+    leaver, stayer, waiting = (bus.join(name, want=of_camera) for name in ("leaver", "stayer", "waiting"))
+    bus.run(5)
+    assert leaver.can_watch(camera)
+    assert stayer.can_watch(camera)
+    latecomer = bus.join("latecomer", want=of_camera)
+    while latecomer.session not in camera.member._publisher._asking:
+        bus.run(0.001)
+        # The keys have just been made anew, so this change waits for others.
+        camera.member._publisher._rotated_at = bus.now
+    camera.policy.thinking = {"waiting", "latecomer"}
+    if timer == "late":
+        # What ends the waiting is that somebody leaves.
+        camera.member._publisher._rotate_at = bus.now
+    leaver.member.leave(bus.now)
+    bus.settle(leaver)
+    bus.run(2)
+    assert camera.sealing() not in {key.base_key for key in leaver.ever_opened}
+    assert stayer.can_watch(camera)
+    assert leaver.session in {session for _, session, _ in camera.left}
+    assert "requests-full" in camera.reasons()
+    assert latecomer.ever_opened == waiting.ever_opened == []
 
 
 def test_a_request_that_waits_is_no_second_one_when_it_is_played_again() -> None:

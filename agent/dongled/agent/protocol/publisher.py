@@ -248,11 +248,14 @@ class Publisher:
     def _hold(self, remote: Remote, ask: Asking, error: PolicyUndecided, now: float) -> None:
         waited = self._held.get(remote.session) is not None
         if not self._held.hold(remote.session, ask, now):
+            # Told, not raised: whoever admits one among others goes on with the others, and with the switch.
             self._refuse(ask.epoch, ask.nonce, ask.request, "full")
-            raise Refusal("requests-full", f"{limits.HELD_REQUESTS} requests await a verdict")
+            full = Refusal("requests-full", f"{limits.HELD_REQUESTS} requests await a verdict")
+            return self._state.refused(full, remote.source, remote.session)
         self._say_pending(ask, now)
         if not waited:
             self._judged("held", remote, ask.streams, error)
+        return None
 
     def _say_pending(self, ask: Asking, now: float) -> None:
         if ask.told.take(now):
@@ -363,6 +366,8 @@ class Publisher:
         self._rotate_at, self._rotated_at = None, now
         self._judge_holders(now)
         self._fresh_generation()
+        # Whatever becomes of the newcomers, the stream does not stay under the old keys.
+        self._switch_at = now + limits.SWITCH
         receivers = bool(self.holders)
         if receivers:
             self._rekey(now)
@@ -370,7 +375,6 @@ class Publisher:
         for session, ask in asking.items():
             self._admit(session, ask, now)
         # Nobody waits for a rekey: the newcomers' first frame need not either.
-        self._switch_at = now + limits.SWITCH
         if not receivers:
             self._switch()
 
