@@ -64,6 +64,37 @@ def test_authorisation_is_decided_when_sealing() -> None:
     assert camera.sealing() not in denied
 
 
+@pytest.mark.property("P6")
+@pytest.mark.parametrize("then", [("camera",), ("camera", "third"), ("third",)])
+def test_who_asks_for_other_streams_than_before_keeps_no_key_of_the_rest(then: tuple[str, ...]) -> None:
+    """It still has what it does not ask for any more: so the rest is not sealed with that, nor told to it."""
+    bus = Bus()
+    streams = [*CAMERA, Stream("vault", "vp8"), Stream("third", "vp8")]
+    camera = bus.join("camera", streams)
+    wanted = {"camera", "vault"}
+    insider = bus.join("insider", want=lambda peer, stream: stream.id in wanted)
+    viewer = bus.join("viewer")
+    bus.run(3)
+    assert insider.can_watch(camera, "vault")
+    wanted = set(then)
+    # As after its own policy has learned something.
+    insider.member.rejudge(bus.now)
+    feed = insider.member._subscriber.feeds[camera.session]
+    feed.missing, feed.ask_at = True, 0.0
+    camera.policy.deny["view-vault"] = {"insider"}
+    insider.member.tick(bus.now)
+    bus.settle(insider)
+    bus.run(2)
+    known = {key.base_key for key in insider.ever_opened}
+    assert camera.sealing("vault") not in known
+    assert viewer.can_watch(camera, "vault")
+    assert all(insider.can_watch(camera, stream) for stream in then)
+    camera.member.rejudge(bus.now)
+    bus.settle(camera)
+    bus.run(2)
+    assert camera.sealing("vault") not in {key.base_key for key in insider.ever_opened}
+
+
 @pytest.mark.property("P3")
 def test_a_stream_of_somebody_who_may_not_publish_is_not_asked_for() -> None:
     bus = Bus()

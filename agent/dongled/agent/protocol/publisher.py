@@ -234,9 +234,14 @@ class Publisher:
         return self._let_in(remote, ask, allowed, now)
 
     def _let_in(self, remote: Remote, ask: Asking, allowed: Allowed, now: float) -> None:
-        """Who holds nothing of it yet gets the next generation; who lacks a link or rekeys gets those."""
+        """Who is to hold other streams gets the next generation; who lacks a link or rekeys gets those."""
         holder = self.holders.get(remote.session)
-        if holder is None or not allowed.streams <= holder.streams:
+        if holder is None or allowed.streams != holder.streams:
+            if holder is not None:
+                # Its key of a stream that it no longer asks for, or may not have, has to end as well.
+                holder.streams &= allowed.streams
+                if not holder.streams:
+                    del self.holders[remote.session]
             self._asking[remote.session] = ask
             return self._schedule(now)
         old_link = holder.announcement != self._state.me.digest
