@@ -223,6 +223,18 @@ def test_a_beacon_that_commits_to_another_key_stops_the_picture(meeting: Meeting
     assert "equivocation" in {alarm.reason for alarm in meeting.viewer.alarms}
 
 
+@pytest.mark.property("P8")
+def test_a_picture_that_was_stopped_so_does_not_come_back_with_the_next_grant(meeting: Meeting) -> None:
+    position = meeting.camera.member._publisher._positions
+    (at,) = position.values()
+    position["camera"] = type(at)(at.stream, at.kid, at.ctr, bytes(32))
+    meeting.bus.run(8)
+    opened = len(meeting.viewer.ever_opened)
+    meeting.bus.run(60)
+    assert len(meeting.viewer.ever_opened) == opened
+    assert not meeting.viewer.can_watch(meeting.camera)
+
+
 @pytest.mark.property("P6")
 def test_an_insider_rekeys_in_the_camera_s_name(meeting: Meeting) -> None:
     rekey, camera = forge.last(meeting.bus, meeting.camera, "rekey"), forge.epoch_of(meeting.camera)

@@ -388,6 +388,8 @@ class Subscriber:
     def _check(self, feed: Feed, keys: Mapping[str, GrantedKey], epoch: RemoteEpoch) -> None:
         # A sender that gave two receivers two keys could show them two videos: the commitment, which
         # its beacon repeats to all, lets them compare.
+        beacon = feed.remote.beacon
+        named = {(at.stream, at.kid): at.commit for at in beacon.streams} if beacon else {}
         for key in keys.values():
             if key.stream not in {stream.id for stream in epoch.announce.streams}:
                 raise Refusal("unknown-stream", "a key for a stream that was not announced")
@@ -399,6 +401,8 @@ class Subscriber:
                 key.kid < held.kid or (key.kid == held.kid and key.commit != held.commit)
             ):
                 raise Refusal("kid-old", f"generation {key.kid}, {held.kid} is held")
+            if named.get((key.stream, key.kid), commit) != commit:
+                raise Refusal("commitment", f"the beacon commits to another key of {key.stream}")
 
     def _install(self, feed: Feed, keys: tuple[GrantedKey, ...], epoch: RemoteEpoch, now: float) -> None:
         session = feed.remote.session
