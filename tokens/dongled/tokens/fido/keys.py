@@ -15,7 +15,6 @@ from fido2.client import ClientDataCollector, ClientError, Fido2Client, UserInte
 from fido2.ctap import CtapDevice, CtapError
 from fido2.ctap2.base import Ctap2
 from fido2.ctap2.extensions import HmacSecretExtension
-from fido2.hid import CtapHidDevice
 from fido2.webauthn import (
     CollectedClientData,
     PublicKeyCredentialDescriptor,
@@ -24,6 +23,7 @@ from fido2.webauthn import (
 )
 
 from dongled.tokens.errors import TokenError
+from dongled.tokens.fido import usb
 from dongled.tokens.fido.pcsc import PcscDevice
 from dongled.tokens.pin import Pin
 
@@ -114,7 +114,7 @@ def client_data(kind: str, rp: str, challenge: bytes) -> CollectedClientData:
 
 def devices() -> Generator[CtapDevice, None, None]:
     """Every FIDO2 key there is; closed when the next one is asked for."""
-    for device in chain(CtapHidDevice.list_devices(), PcscDevice.list_devices()):
+    for device in chain(usb.list_devices(), PcscDevice.list_devices()):
         with closing(device):
             yield device
 
@@ -141,7 +141,7 @@ def _has(device: CtapDevice, rp: str, credential: bytes) -> bool:
     listed: list[Mapping[str, Any]] = [{"type": "public-key", "id": credential}]
     try:
         Ctap2(device).get_assertion(rp, bytes(32), listed, options={"up": False})
-    except (CtapError, OSError, ValueError):
+    except (CtapError, OSError, *usb.NONSENSE):
         return False
     return True
 
@@ -242,6 +242,8 @@ def _errors(person: Person) -> Iterator[threading.Event]:
         raise _said(error.code) from None
     except OSError as error:
         raise TokenError("fido-removed", f"the FIDO2 key is gone: {error}", "insert it again") from None
+    except usb.NONSENSE:
+        raise _said(None) from None
     finally:
         timer.cancel()
 
