@@ -281,6 +281,17 @@ async def test_the_list_that_the_certificate_names_is_fetched_again_only_when_it
         assert await here.again() == "revoked"
 
 
+@pytest.mark.parametrize("tag", ['"caf\xe9"', '"' + 4000 * "x" + '"'])
+async def test_a_tag_that_cannot_be_sent_back_is_forgotten(served: Web, tag: str) -> None:
+    leaf = ROOT.leaf(extra=[(distribution(f"{served.url}root.crl"), False)])
+    served.answer = lambda head: ok(crl(ROOT), f"ETag: {tag}")
+    async with asking(Mode.CRL, [leaf, ROOT.certificate]) as here:
+        assert await here.settled() == "good"
+        served.answer = lambda head: ok(crl(ROOT, [leaf], this_update=NOW))
+        assert await here.again() == "revoked"
+        assert b"if-none-match" not in served.heads[1].lower()
+
+
 async def test_unchanged_is_no_answer_to_who_has_nothing(served: Web) -> None:
     served.answer = lambda head: ok(b"", status="304 Not Modified")
     async with asking(Mode.CRL, PATH, crls=[f"{served.url}root.crl"]) as here:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,8 @@ from dongled.agent.policy.api import PolicyRefused
 
 MAX_URL = 512  # characters
 TIMEOUT = 10.0  # seconds, for all of it
+# RFC 9110, 8.8.3, in ASCII: another could not be sent back, and nothing be fetched here any more.
+_TAG = re.compile(r'(W/)?"[!#-~]{0,128}"')
 
 
 class Unchanged(Exception):
@@ -51,7 +54,8 @@ class Downloader:
 
     async def get(self, url: str, tag: str | None, limit: int) -> tuple[bytes, str | None]:
         """At most ``limit`` bytes and their entity tag. Raises Unchanged where ``tag`` is still theirs."""
-        return await self._ask("GET", url, {"If-None-Match": tag} if tag else {}, b"", limit)
+        data, tag = await self._ask("GET", url, {"If-None-Match": tag} if tag else {}, b"", limit)
+        return data, tag if tag is not None and _TAG.fullmatch(tag) else None
 
     async def _ask(
         self, method: str, url: str, headers: dict[str, str], body: bytes, limit: int
