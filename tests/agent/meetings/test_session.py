@@ -191,6 +191,21 @@ async def test_a_defect_in_reading_leaves_no_key_in_use(
     assert await over(task) == "beyond the end"
 
 
+async def test_what_a_defect_left_undone_is_not_done_at_the_goodbye(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(*_: object) -> None:
+        bench.wanted.append(sealing())
+        raise IndexError("beyond the end")
+
+    task = await bench.run()
+    monkeypatch.setattr(bench.session.member, "receive", receive)
+    bench.session.bus_message("somebody", b"\0")
+    await over(task)
+    assert bench.leaving.is_set()
+    assert bench.generation is None
+
+
 async def test_a_key_that_is_refused_costs_its_sender_alone(bench: Bench) -> None:
     task = await bench.run()
     bench.want(sealing(), PeerJoined(PEER), opening(bytes(64)), opening(bytes([1]) * 64))

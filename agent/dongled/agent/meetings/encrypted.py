@@ -315,6 +315,8 @@ class EncryptedSession:
             for effect in self.member.take_effects():
                 self._carry_out(effect)
         except Exception as error:  # noqa: BLE001 - whatever it is
+            # What it wanted before that may have been to seal: the goodbye must not do it.
+            self.member.take_effects()
             self.streams.drop_keys()
             self._task_failed(error)
         if self._timer is not None:
