@@ -56,6 +56,11 @@ class Desk:
             return True
         return False
 
+    async def until(self, *, refuses: bool) -> None:
+        while self.refuses() is not refuses:
+            await self.learned.wait()
+            self.learned.clear()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.log.run())
@@ -213,6 +218,30 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_stop(
     finally:
         released.set()
     assert await asyncio.to_thread(written.wait, 20)
+
+
+async def test_while_a_disk_hangs_nothing_is_granted_where_it_has_to_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "PATIENCE", 0.05)
+    desk = Desk(tmp_path, required=True)
+    released = threading.Event()
+    append = AuditFile.append
+
+    def hang(file: AuditFile, fields: dict[str, Any]) -> None:
+        released.wait(20)
+        append(file, fields)
+
+    monkeypatch.setattr(AuditFile, "append", hang)
+    try:
+        async with desk.running():
+            desk.log.record("granted")
+            async with asyncio.timeout(30):
+                await desk.until(refuses=True)
+                released.set()
+                await desk.until(refuses=False)
+    finally:
+        released.set()
 
 
 def config(folder: Path) -> list[str]:

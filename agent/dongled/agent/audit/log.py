@@ -26,7 +26,7 @@ BUDGET = 60  # records that others can cause in that time
 KEPT = 512  # of what was recorded lately
 WAITING = 1_000  # records that the disk has not taken yet
 RETRY = 10.0  # seconds
-PATIENCE = 8.0  # seconds that the end waits for the disk
+PATIENCE = 8.0  # seconds in which the disk has to write, and that the end waits for it
 TEXT = 500  # characters
 
 # Whoever is on the bus can cause these as often as it likes.
@@ -119,8 +119,8 @@ class AuditLog:
             while True:
                 self._wake.clear()
                 before = self.why
-                await aside(self._write)
-                if (before is None) != (self.why is None):
+                hung = await self._written()
+                if hung or (before is None) != (self.why is None):
                     self._learned()
                 if self.why is None:
                     await self._wake.wait()
@@ -132,6 +132,25 @@ class AuditLog:
                     await aside(self._finish)
             except TimeoutError:
                 log.error("the audit log's disk hangs, and what waits for it is lost")
+
+    async def _written(self) -> bool:
+        """Write. Did the disk hang? As long as it does, it is one that cannot be written."""
+        writing = asyncio.ensure_future(aside(self._write))
+        try:
+            done, _ = await asyncio.wait({writing}, timeout=PATIENCE)
+            if not done:
+                self._failed(
+                    AgentError(
+                        "audit-unwritable",
+                        f"the audit log's disk has not written for {PATIENCE:g} s",
+                        "see whether the disk, or the server that it is on, still answers",
+                    )
+                )
+                self._learned()
+            await writing
+        finally:
+            writing.cancel()
+        return not done
 
     def _finish(self) -> None:
         self._write()
