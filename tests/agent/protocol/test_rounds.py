@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus, Terminal, all_watch, kind_of
+from agent.protocol.insider import Meeting
 from agent.protocol.test_meeting import meeting
 from agent.protocol.thief import Thief, memory
 from dongled.agent.protocol import cose, limits, sealing
 from dongled.agent.protocol.context import context
-from dongled.agent.protocol.messages import Announce, Grant, GrantedKey, Keys
+from dongled.agent.protocol.messages import Announce, Grant, GrantedKey, Keys, NewKey, Rekey, Wrapped
 from dongled.agent.protocol.own import OwnEpoch
 from dongled.agent.protocol.sealing import XWingKey
 from dongled.media.api import StreamContext
@@ -179,6 +180,29 @@ def test_private_keys_of_a_round_go_10_s_after_the_next(at_once: None) -> None:
         assert kept(terminal, XWingKey) == 1
         assert kept(terminal, OwnEpoch) == 1
         assert kept(terminal, Ed25519PrivateKey) == 1
+
+
+@pytest.mark.property("P7")
+def test_a_number_forged_with_a_stolen_signing_key_keeps_no_later_rekey_from_being_kept() -> None:
+    """A rekey that comes before its grant is kept, the newest alone: none is newer than the thief's."""
+    those = Meeting()
+    bus, camera, viewer = those.bus, those.camera, those.viewer
+    feed, stolen = viewer.member._subscriber.feeds[camera.session], camera.member._state.me
+
+    def forged(key_seq: int) -> bytes:
+        key, link = NewKey("camera", 900, bytes(32), bytes(80)), Wrapped(viewer.session, 0, bytes(64))
+        payload = Rekey(key_seq, (key,), (link,)).encode()
+        me = camera.member._state.me
+        return me.sign("rekey", payload, me.context("rekey"))[0]
+
+    those.ask(viewer)
+    bus.deliver(viewer, forged(limits.UINT))
+    assert feed.waiting is not None
+    bus.run(limits.ROUND + limits.ROUND_JITTER + limits.RENEW)
+    assert camera.member._state.me is not stolen
+    those.ask(viewer)
+    bus.deliver(viewer, forged(feed.key_seq + 1))
+    assert feed.waiting is not None
 
 
 @pytest.mark.property("P7")

@@ -347,7 +347,8 @@ class Subscriber:
                 feed.link, feed.missing = None, True
                 self._maybe_ask(feed, now)
                 raise
-            if refusal.reason != "link-replayed" and rekey.key_seq > feed.waiting_seq:
+            newest = feed.waiting is None or rekey.key_seq > feed.waiting_seq
+            if newest and refusal.reason != "link-replayed":
                 feed.waiting, feed.waiting_seq = lambda now: self.rekey(signed, now), rekey.key_seq
             return None
         keks = Rekey.parse_keks(opened, len(rekey.keys))
