@@ -20,7 +20,15 @@ from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.protocol.api import Evidence
 from dongled.agent.sfu.api import SfuError
 from dongled.agent.sfu.janus.settings import JanusSettings
-from dongled.agent.wiring import janus_settings, open_touches, open_trust, read_files, registered, sink_maker
+from dongled.agent.wiring import (
+    change_trust,
+    janus_settings,
+    open_touches,
+    open_trust,
+    read_files,
+    registered,
+    sink_maker,
+)
 from dongled.config.api import ConfigError, MeetingSettings, Settings, SinkSettings, load
 from dongled.media.sinks import NullSink
 from dongled.tokens.fido.registered import Registration, encode
@@ -123,7 +131,9 @@ def test_a_policy_of_these_settings_wants_a_touch(tmp_path: Path) -> None:
     trust = settings.trust.model_copy(
         update={"minimum_assurance": "software", "revocation": "off", "allow_viewers": ("*",)}
     )
-    policy = open_trust(settings.model_copy(update={"trust": trust})).policy
+    settings = settings.model_copy(update={"trust": trust})
+    opened = open_trust(settings)
+    policy = opened.policy
     viewer = root.leaf(begin=now - DAY, end=now + DAY, policies=VIEWER_POLICIES)
     identity = policy.check_identity([der(viewer)])
     with pytest.raises(PolicyRefused) as refused:
@@ -132,3 +142,13 @@ def test_a_policy_of_these_settings_wants_a_touch(tmp_path: Path) -> None:
     shown = replace(SHOWN, evidence=Evidence(fido=alice.touch(SHOWN.challenge)))
     grounds = "on the list of viewers, alice touched a FIDO2 key"
     assert policy.may_view(identity, "camera", shown) == grounds
+    # What is wrong changes nothing; whoever is removed counts no longer.
+    (tmp_path / "one").write_text("{")
+    with pytest.raises(AgentError):
+        change_trust(opened, settings)
+    assert policy.may_view(identity, "camera", shown) == grounds
+    (tmp_path / "one").write_text(encode([SoftKey().registered("bob", TERMINAL)]))
+    change_trust(opened, settings)
+    with pytest.raises(PolicyRefused) as refused:
+        policy.may_view(identity, "camera", shown)
+    assert refused.value.reason == "presence-unregistered"

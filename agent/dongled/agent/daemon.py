@@ -333,7 +333,7 @@ class Daemon:
                 "Restart the daemon.",
             )
         if self._trust is not None:
-            wiring.change_policy(self._trust.policy, plan.settings)
+            wiring.change_trust(self._trust, plan.settings)
         # From here on nothing fails.
         self._settings = plan.settings
         before = {self._bases[meeting].meeting.name: meeting for meeting in self._meetings}

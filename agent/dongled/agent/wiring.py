@@ -35,7 +35,7 @@ from dongled.agent.policy.fetch import FetchSettings, RevocationFetcher
 from dongled.agent.policy.floor import FloorFile
 from dongled.agent.policy.hardware_clock import confirm_by_hardware
 from dongled.agent.policy.network_time import NetworkTime
-from dongled.agent.policy.presence import Presence
+from dongled.agent.policy.presence import Presence, by_credential
 from dongled.agent.policy.profile import MALFORMED
 from dongled.agent.policy.revocation import Mode, Revocations
 from dongled.agent.policy.stapled import staples
@@ -171,6 +171,7 @@ def open_trust(settings: Settings, *, record: bool = False) -> Trust:
     revocations = Revocations(mode, grace=timedelta(seconds=trust.revocation_grace))
     authorizer = open_authorizer(settings.authorizer)
     audit = open_audit(settings, clock) if record and settings.audit.enabled else None
+    presence = _presence(settings)
     policy = CertificatePolicy(
         read_files(trust.roots),
         clock,
@@ -181,13 +182,13 @@ def open_trust(settings: Settings, *, record: bool = False) -> Trust:
         max_age=max_age,
         authorizer=authorizer,
         recorded=audit.require if audit else lambda: None,
-        evidence=_required_evidence(settings, clock),
+        evidence=[*_attestation(settings, clock), *([] if presence is None else [presence])],
     )
     places: list[Path | str] = [*trust.revocation_crls, *trust.revocation_crl_urls]
     fetch = FetchSettings(max_age, trust.revocation_refresh, trust.revocation_responder, places)
     fetcher = None if mode is Mode.OFF else RevocationFetcher(revocations, fetch, clock)
     network_time = NetworkTime(clock) if clock.source is TimeSource.NTS else None
-    return Trust(policy, clock, floor, fetcher, authorizer, audit, network_time)
+    return Trust(policy, clock, floor, fetcher, authorizer, audit, network_time, presence)
 
 
 def open_audit(settings: Settings, clock: TrustedClock) -> AuditLog:
@@ -229,15 +230,21 @@ def open_authorizer(authorizer: AuthorizerSettings) -> Authorizer | None:
     return None
 
 
-def change_policy(policy: CertificatePolicy, settings: Settings) -> None:
-    """Have a running daemon judge by these settings. Raises AgentError, and then nothing has changed."""
-    trust = settings.trust
-    policy.change(
-        read_files(trust.roots),
-        trust.allow_viewers,
-        trust.allow_publishers,
-        trust.minimum_assurance,
+def change_trust(trust: Trust, settings: Settings) -> None:
+    """Have a running daemon judge by these settings, and by what their files say now of whose touch counts.
+
+    Raises AgentError and ConfigError, and then nothing has changed.
+    """
+    people = registered(settings.presence.credentials) if trust.presence is not None else []
+    by_credential(people)
+    trust.policy.change(
+        read_files(settings.trust.roots),
+        settings.trust.allow_viewers,
+        settings.trust.allow_publishers,
+        settings.trust.minimum_assurance,
     )
+    if trust.presence is not None:
+        trust.presence.change(people)
 
 
 def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
@@ -247,17 +254,19 @@ def meeting_basis(settings: Settings, meeting: MeetingSettings) -> Basis:
     return Basis(meeting, streams, private, janus_settings(meeting), ice_settings(settings))
 
 
-def _required_evidence(settings: Settings, clock: TrustedClock) -> list[EvidenceCheck]:
-    trust, presence = settings.trust, settings.presence
-    found: list[EvidenceCheck] = []
-    if trust.attestation_roots:
-        roots = read_files(trust.attestation_roots)
-        found.append(Attestation(roots, clock, required=trust.require_attestation))
-    if presence.require_for:
-        people = registered(presence.credentials)
-        required = presence.require_for
-        found.append(Presence(people, required, verified=presence.verify, lasts=presence.lasts))
-    return found
+def _attestation(settings: Settings, clock: TrustedClock) -> list[EvidenceCheck]:
+    trust = settings.trust
+    if not trust.attestation_roots:
+        return []
+    return [Attestation(read_files(trust.attestation_roots), clock, required=trust.require_attestation)]
+
+
+def _presence(settings: Settings) -> Presence | None:
+    presence = settings.presence
+    if not presence.require_for:
+        return None
+    people, required = registered(presence.credentials), presence.require_for
+    return Presence(people, required, verified=presence.verify, lasts=presence.lasts)
 
 
 def registered(files: Sequence[Path]) -> list[Registration]:

@@ -71,6 +71,31 @@ def test_a_touch_counts_for_its_session_and_its_time_and_no_longer() -> None:
     assert here.judge(request()) == "alice touched a FIDO2 key"
 
 
+def test_who_is_registered_no_longer_counts_no_longer_and_the_others_still_do() -> None:
+    here = Publisher()
+    carol = SoftKey()
+    there, first = bytes(range(16)), request(touch=here.alice.touch)
+    assert here.judge(first) == "alice touched a FIDO2 key"
+    people = [here.alice.registered("alice", HERE), carol.registered("carol", HERE)]
+    here.check.change(people)
+    assert here.judge(first) == "alice touched a FIDO2 key"
+    second = request(there, touch=carol.touch)
+    assert here.judge(second) == "carol touched a FIDO2 key"
+    here.check.change(people[1:])
+    assert here.judge(first) == "presence-unregistered"
+    assert here.judge(request()) == "presence-missing"
+    assert here.judge(second) == here.judge(request(there)) == "carol touched a FIDO2 key"
+    # A key that was copied meanwhile is not believed since it was taken off the list for a while.
+    here.alice.count = 3
+    here.check.change([replace(people[0], count=0)])
+    assert here.judge(request(touch=here.alice.touch)) == "presence-counter"
+    here.check.change([replace(people[0], terminal=THERE)])
+    assert here.judge(request(there)) == "presence-missing"
+    with pytest.raises(AgentError) as refused:
+        here.check.change([people[0], people[0]])
+    assert refused.value.reason == "presence-doubled"
+
+
 def test_what_lapsed_does_not_count_again_though_its_key_does_not_count_touches() -> None:
     here = Publisher(count=None)
     first = request(touch=here.alice.touch)

@@ -25,9 +25,10 @@ _HINT = "somebody has to touch a registered FIDO2 key there ([presence] in docs/
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Who touched, for which challenge, and until when (CLOCK_BOOTTIME) that counts."""
+    """Who touched which key, for which challenge, and until when (CLOCK_BOOTTIME) that counts."""
 
     name: str
+    credential: bytes
     verified: bool
     challenge: bytes
     until: float
@@ -49,21 +50,24 @@ class Presence:
         lasts: float,
         now: Callable[[], float] = boottime,
     ) -> None:
-        try:
-            require_distinct(people)
-        except ValueError:
-            raise AgentError(
-                "presence-doubled",
-                "a FIDO2 credential is registered twice, or there are too many",
-                "name each file once in presence.credentials",
-            ) from None
-        self._people = {each.credential: each for each in people}
+        self._people = by_credential(people)
         self._streams = frozenset(streams)
         self._verified = verified
         self._lasts = lasts
         self._now = now
         self._counts = {each.credential: each.count for each in people}
         self._seen: dict[tuple[str, bytes], _Seen] = {}
+
+    def change(self, people: Sequence[Registration]) -> None:
+        """It is these whose touch counts from now on. Raises what the making of it does."""
+        self._people = by_credential(people)
+        for each in people:
+            self._counts.setdefault(each.credential, each.count)
+        self._seen = {
+            (terminal, session): seen
+            for (terminal, session), seen in self._seen.items()
+            if seen.credential in self._people and self._people[seen.credential].terminal == terminal
+        }
 
     def check(self, identity: CheckedCertificate, presented: Presented, stream: str) -> Sequence[str]:
         """Who touched. Where none is required, none is looked at. Raises PolicyRefused."""
@@ -130,4 +134,17 @@ class Presence:
                 "do not trust that key any more, unless it was reset",
             )
         self._counts[shown.credential] = touch.count
-        return _Seen(person.name, touch.verified, challenge, self._now() + self._lasts)
+        return _Seen(person.name, shown.credential, touch.verified, challenge, self._now() + self._lasts)
+
+
+def by_credential(people: Sequence[Registration]) -> dict[bytes, Registration]:
+    """Raises AgentError ``presence-doubled``."""
+    try:
+        require_distinct(people)
+    except ValueError:
+        raise AgentError(
+            "presence-doubled",
+            "a FIDO2 credential is registered twice, or there are too many",
+            "name each file once in presence.credentials",
+        ) from None
+    return {each.credential: each for each in people}

@@ -12,6 +12,7 @@ from dongled.agent.policy.clock import TrustedClock
 from dongled.agent.policy.fetch import RevocationFetcher
 from dongled.agent.policy.floor import FloorFile, keep_floor
 from dongled.agent.policy.network_time import NetworkTime
+from dongled.agent.policy.presence import Presence
 from dongled.agent.policy.verifier import CertificatePolicy
 from dongled.agent.tasks import keep_going
 
@@ -20,7 +21,8 @@ from dongled.agent.tasks import keep_going
 class Trust:
     """``fetcher`` None: revocation is off; ``authorizer`` None: a list says who may watch.
 
-    ``audit`` None: nothing is recorded. ``network_time`` None: another vouches for the time.
+    ``audit`` None: nothing is recorded. ``network_time`` None: another vouches for the time. ``presence``
+    None: nobody has to touch anything.
     """
 
     policy: CertificatePolicy
@@ -30,6 +32,7 @@ class Trust:
     authorizer: Authorizer | None = None
     audit: AuditLog | None = None
     network_time: NetworkTime | None = None
+    presence: Presence | None = None
 
     def on_learned(self, learned: Callable[[], None]) -> None:
         """Call ``learned`` whenever a certificate may have to be judged otherwise than before."""
