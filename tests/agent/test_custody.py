@@ -12,6 +12,7 @@ from dongled.agent.custody import Custody
 from dongled.agent.errors import AgentError
 from dongled.agent.policy.api import Policy
 from dongled.agent.terminal import Terminal
+from dongled.config.api import ConfigError
 from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
 from dongled.tokens.opened import OpenedToken, SplitTokenError
@@ -77,6 +78,42 @@ class Bench:
     @staticmethod
     def make(keys: OpenedToken) -> Terminal:
         return Terminal("urn:uuid:x", keys, [b"leaf"], [], cast(Policy, None))
+
+
+async def test_a_file_that_is_missing_for_a_while_ends_no_daemon_that_runs() -> None:
+    """It is read again with each opening; at the start it is the configuration's fault."""
+    token = ScriptedToken(Watch.SLOTS)
+    bench = Bench(TokenError("token-absent", "no"), token)
+    missing = ConfigError("file-unreadable", "people.json: no", "make it readable")
+    make, tries = bench.make, 0
+
+    def sometimes(keys: OpenedToken) -> Terminal:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise missing
+        return make(keys)
+
+    custody = Custody(bench.open, sometimes, Readers("libno-such.so.1"))
+    await custody.start()
+    running = asyncio.create_task(custody.run())
+    try:
+        async with asyncio.timeout(30):
+            await asyncio.wait(
+                {running, asyncio.ensure_future(custody.ready())}, return_when="FIRST_COMPLETED"
+            )
+        assert custody.state is TokenState.READY
+        assert tries == 3
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await custody.close()
+    tries = 0
+    with pytest.raises(ConfigError):
+        await Custody(bench.open, sometimes, Readers("libno-such.so.1")).start()
+    with pytest.raises(AgentError) as refused:
+        await Custody(bench.open, sometimes, Readers("libno-such.so.1")).unlock(lambda: None)
+    assert refused.value.reason == "file-unreadable"
 
 
 @pytest.fixture(autouse=True)

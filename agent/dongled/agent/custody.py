@@ -10,6 +10,7 @@ from dataclasses import replace
 from dongled.agent.errors import AgentError
 from dongled.agent.logs.events import Event, about
 from dongled.agent.terminal import Terminal
+from dongled.config.api import ConfigError
 from dongled.tokens.api import KeyRole
 from dongled.tokens.errors import TokenError
 from dongled.tokens.opened import OpenedToken, SplitTokenError
@@ -42,6 +43,11 @@ def _hopeless(error: TokenError | AgentError, awaited: Collection[str]) -> bool:
         or error.reason in _HOPELESS
         or error.reason.startswith(("uri-", "key-"))
     )
+
+
+def _of_a_file(error: ConfigError) -> AgentError:
+    """What the settings name may be there again: a daemon that runs does not end with it."""
+    return AgentError(error.reason, str(error), error.hint)
 
 
 class Custody:
@@ -88,7 +94,10 @@ class Custody:
             await self._ready.wait()
 
     async def start(self) -> None:
-        """Open the token, or find out why not. Raises TokenError and AgentError where waiting is no use."""
+        """Open the token, or find out why not.
+
+        Raises TokenError, AgentError and ConfigError where waiting is no use.
+        """
         try:
             await self._open()
         except (TokenError, AgentError) as error:
@@ -112,6 +121,9 @@ class Custody:
             except (TokenError, AgentError) as error:
                 self._not_ready(error)
                 raise
+            except ConfigError as error:
+                self._not_ready(_of_a_file(error))
+                raise _of_a_file(error) from None
 
     def read_again(self) -> None:
         """New sessions announce the certificates of now. Raises AgentError."""
@@ -171,6 +183,8 @@ class Custody:
                     await self._open()
                 except (TokenError, AgentError) as error:
                     self._not_ready(error)
+                except ConfigError as error:
+                    self._not_ready(_of_a_file(error))
                 else:
                     uri = self._keys.uri if self._keys else ""
                     log.info("the token is ready: %s", uri, extra=about(Event.TOKEN_READY))
