@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -18,7 +18,7 @@ from dongled.agent import tasks
 from dongled.agent.policy import fetch
 from dongled.agent.policy.api import PolicyRefused
 from dongled.agent.policy.download import Downloader, Unchanged
-from dongled.agent.policy.revocation import Answer, Mode, Pair
+from dongled.agent.policy.revocation import Answer, Mode, Pair, Status
 from dongled.agent.tasks import keep_going
 from support.authority import DAY, NOW, Authority
 from support.platform import HOUR, crl, distribution, ocsp_answer
@@ -345,3 +345,44 @@ async def test_a_defect_costs_a_moment_and_nobody_is_forgotten(
     assert crashed
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("late", ["download", "reading"])
+async def test_an_older_list_that_was_asked_for_before_does_not_take_the_place_of_a_newer(
+    monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """Certificates are asked about together, and who answers says when."""
+    leaf, other = ROOT.leaf(), ROOT.leaf()
+    lists = [crl(ROOT), crl(ROOT, [leaf, other], this_update=NOW)]
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def wait_for(data: bytes) -> None:
+        if data == lists[0]:
+            begun.set()
+            await go_on.wait()
+
+    class Server:
+        async def get(self, *_: object) -> tuple[bytes, None]:
+            data = lists[begun.is_set()]
+            if late == "download":
+                await wait_for(data)
+            return data, None
+
+    async def aside(work: Callable[..., Any], data: bytes, *rest: Any) -> Any:
+        if late == "reading":
+            await wait_for(data)
+        return work(data, *rest)
+
+    monkeypatch.setattr(asyncio, "to_thread", aside)
+    fetcher = Asking(Mode.CRL, PATH, crls=["http://x/"]).fetcher
+    server = cast(Downloader, Server())
+    first = asyncio.create_task(fetcher._crl(Pair(leaf, ROOT.certificate), server))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        assert (await fetcher._crl(Pair(other, ROOT.certificate), server)).status is Status.REVOKED
+        go_on.set()
+        with pytest.raises(PolicyRefused) as refused:
+            await first
+    assert refused.value.reason == "crl-replayed"
+    (kept,) = fetcher._crls.values()
+    assert kept.data == lists[1]

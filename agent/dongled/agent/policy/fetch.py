@@ -198,25 +198,30 @@ class RevocationFetcher:
         return await _first(places, look_up, most=len(self._settings.crls) or URLS_TRIED)
 
     async def _list(self, place: str, local: bool, pair: Pair, downloader: Downloader) -> VerifiedCrl:
-        held = self._crls.get((place, pair.issuer_key))
+        # Looked up anew after each waiting: one may have come meanwhile, for another certificate.
+        key = place, pair.issuer_key
         now = self._clock.now()
         if local:
             data, tag = await asyncio.to_thread(_read, Path(place)), None
         else:
+            held = self._crls.get(key)
             try:
                 data, tag = await downloader.get(place, held.tag if held else None, MAX_CRL)
             except Unchanged:
+                held = self._crls.get(key)
                 if held is None:
                     raise PolicyRefused("revocation-unreachable", f"{place[:100]!r}: unchanged") from None
                 data, tag = held.data, held.tag
+        held = self._crls.get(key)
         if held is not None and held.data == data and now <= held.crl.fresh_until:
             return held.crl
         # In a thread: a long list takes longer than a frame.
         crl = await asyncio.to_thread(verify_crl, data, pair.issuer, now, self._settings.max_age)
+        held = self._crls.get(key)
         if held is not None and crl.this_update < held.crl.this_update:
             raise PolicyRefused("crl-replayed", "a CRL older than the one that is known")
-        self._crls[place, pair.issuer_key] = _Fetched(data, tag, crl)
-        self._crls.move_to_end((place, pair.issuer_key))
+        self._crls[key] = _Fetched(data, tag, crl)
+        self._crls.move_to_end(key)
         if len(self._crls) > CRLS_KEPT:
             self._crls.popitem(last=False)
         return crl
