@@ -37,7 +37,7 @@ def test_issued_nonces_are_bounded() -> None:
         nonces.issue(1.0)
     with pytest.raises(Refusal):
         nonces.issued_at(first, ME, 1.0)
-    assert len(nonces._issued) < 300
+    assert len(nonces._beacons) + len(nonces._welcomes) < 300
 
 
 def test_a_source_refills_and_sources_are_bounded() -> None:
@@ -48,3 +48,18 @@ def test_a_source_refills_and_sources_are_bounded() -> None:
     for n in range(1000):
         quota.take(str(n), 1.0)
     assert len(quota._left) == 256
+
+
+@pytest.mark.property("P13")
+def test_however_many_are_welcomed_the_beacons_nonces_count_as_long_as_ever() -> None:
+    """Else a few insiders that come again and again would have everybody else be taken for silent."""
+    nonces = Nonces(secrets.token_bytes)
+    said = nonces.issue(0.0)
+    for second in range(25):
+        for number in range(64):
+            nonces.issue(second, number.to_bytes(16))
+        # As where the token fails, and each is for a beacon that is never sent.
+        nonces.issue(second)
+    assert nonces.issued_at(said, OTHER, 25.0) == 0.0
+    with pytest.raises(Refusal):
+        nonces.issued_at(said, OTHER, 25.1)
