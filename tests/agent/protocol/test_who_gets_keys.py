@@ -7,6 +7,7 @@ import pytest
 from agent.protocol import forge
 from agent.protocol.bus import CAMERA, Bus
 from agent.protocol.insider import Meeting
+from dongled.agent.policy.api import CheckedCertificate, PolicyRefused, Presented
 from dongled.agent.protocol import limits
 from dongled.agent.protocol.api import Stream
 
@@ -93,6 +94,42 @@ def test_who_asks_for_other_streams_than_before_keeps_no_key_of_the_rest(then: t
     bus.settle(camera)
     bus.run(2)
     assert camera.sealing("vault") not in {key.base_key for key in insider.ever_opened}
+
+
+@pytest.mark.property("P6")
+def test_who_may_have_less_by_its_new_request_keeps_no_key_that_it_had_by_the_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old one is judged when the rekey is made, the new one a moment later."""
+    bus = Bus()
+    streams = [*CAMERA, Stream("vault", "vp8"), Stream("third", "vp8")]
+    camera = bus.join("camera", streams)
+    wanted = {"camera", "vault"}
+    insider = bus.join("insider", want=lambda peer, stream: stream.id in wanted)
+    viewer = bus.join("viewer")
+    bus.run(3)
+    wanted.add("third")
+    insider.member.rejudge(bus.now)
+    feed = insider.member._subscriber.feeds[camera.session]
+    feed.ask_at = 0.0
+    insider.member.tick(bus.now)
+    bus.settle(insider)
+    # The keys have just been made anew, so this change waits for others.
+    camera.member._publisher._rotated_at = bus.now
+    bus.run(0.1)
+    assert insider.session in camera.member._publisher._asking
+    judge = camera.policy.may_view
+
+    def by_question(identity: CheckedCertificate, stream: str, presented: Presented) -> str:
+        if (identity.subject, stream, len(presented.streams)) == ("insider", "vault", 3):
+            raise PolicyRefused("denied-question", "not together with these")
+        return judge(identity, stream, presented)
+
+    monkeypatch.setattr(camera.policy, "may_view", by_question)
+    bus.run(2)
+    assert camera.sealing("vault") not in {key.base_key for key in insider.ever_opened}
+    assert insider.can_watch(camera, "third")
+    assert viewer.can_watch(camera, "vault")
 
 
 @pytest.mark.property("P3")

@@ -483,6 +483,9 @@ class Publisher:
             me.digest,
         )
         self._state.broadcast("grant", message)
+        if before is not None and not before.streams <= allowed.streams:
+            # It was still told the key of what it may not have by this request.
+            self._schedule(now)
 
     def _rekey(self, now: float) -> None:
         me = self._state.me
