@@ -46,8 +46,8 @@ lock: ## resolve the Python packages again and pin them by hash
 	@.ci/setup test
 	.ci/lock
 
-deb: ## build Debian packages for this architecture, into dist/ (SUITE=trixie for another release)
-	@.ci/deb $(SUITE)
+deb: ## build Debian packages, into dist/ (SUITE=trixie, ARCH=arm64 for others than this machine's)
+	@.ci/deb "$(SUITE)" "$(ARCH)"
 
 lab: ## boot a device in a virtual machine, install the packages, play faults, print a table (SUITE=trixie)
 	@.ci/setup lab

@@ -87,7 +87,7 @@ _RELEASES = {"bookworm": "debian12", "trixie": "debian13"}
 
 def packages(suite: str) -> list[Path]:
     """The newest of each package in dist/ for that release, with the camera's part."""
-    names = sorted((ROOT / "dist").glob(f"*~{_RELEASES[suite]}_*.deb"))
+    names = sorted((ROOT / "dist").glob(f"*~{_RELEASES[suite]}_amd64.deb"))
     found = {path.name.split("_")[0]: path for path in names}
     assert set(found) == {"dongled", "dongled-camera"}, "run `make lab`, which builds them first"
     return list(found.values())

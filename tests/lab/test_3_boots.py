@@ -30,6 +30,19 @@ def test_its_power_is_cut(lab: Lab) -> None:
     )
 
 
+def test_its_time_is_asked_for_again_and_again(lab: Lab) -> None:
+    """By another member of the group: systemd would have the socket fail after 200 times in 2 s."""
+    machine = lab.device.machine
+    machine.run(
+        "runuser -u dongled -- python3 -c 'import socket\n"
+        "for _ in range(1000):\n"
+        "    with socket.socket(socket.AF_UNIX) as asking:\n"
+        '        asking.connect("/run/dongled-time.sock")\'',
+        300,
+    )
+    assert machine.run("systemctl is-active dongled-time.socket") == "active\n"
+
+
 def test_its_clock_is_in_1970(lab: Lab) -> None:
     """Nothing is granted by it, until an authenticated time has set it."""
     machine = lab.device.machine

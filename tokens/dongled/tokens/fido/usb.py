@@ -28,8 +28,10 @@ class _Connection(CtapHidConnection):
         self._size = descriptor.report_size_in
 
     def read_packet(self) -> bytes:
-        # Nothing else would end a thread that waits for a device.
-        if not select.select([self._handle], [], [], SILENT_FOR)[0]:
+        # Nothing else would end a thread that waits for a device. Not select(2): its descriptors end at 1023.
+        waiting = select.poll()
+        waiting.register(self._handle, select.POLLIN)
+        if not waiting.poll(SILENT_FOR * 1000):
             raise TimeoutError(f"it has said nothing for {SILENT_FOR:g} s")
         return os.read(self._handle, self._size)
 
