@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import grp
 import logging
-import os
 import socket
-import stat
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from dongled.agent.control.connection import Connection
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.errors import AgentError
 from dongled.agent.tasks import OwnedTasks
+from dongled.agent.unix_socket import bind_unix
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +62,7 @@ class ControlServer:
     def _bind(self) -> socket.socket:
         hint = "Set [control] socket to a path in a directory that this user may write."
         try:
-            if self._path.exists():
-                self._remove_stale()
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            # Nobody may connect between bind and chmod: the mode is the directory's affair until then.
-            umask = os.umask(0o177)
-            try:
-                sock.bind(str(self._path))
-            finally:
-                os.umask(umask)
+            sock = bind_unix(self._path)
             if self._rules != Rules():
                 # A file has one group, and we may give it only our own ones: who is let in, the kernel's
                 # word about the caller decides.
@@ -83,17 +73,6 @@ class ControlServer:
                 "control-socket", f"Cannot listen on {self._path}: {error.strerror or error}.", hint
             ) from None
         return sock
-
-    def _remove_stale(self) -> None:
-        if not stat.S_ISSOCK(self._path.stat().st_mode):
-            raise OSError(errno.EEXIST, "something that is not a socket is there")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(self._path))
-            except ConnectionRefusedError:
-                self._path.unlink()
-                return
-        raise OSError(errno.EADDRINUSE, "another daemon answers there")
 
     async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         while True:

@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dongled.agent.errors import AgentError
+from dongled.agent.unix_socket import bind_unix
 
 MAX_HEAD = 8192  # bytes
-TIMEOUT = 5.0  # seconds for a request, and as long for its answer
-MAX_CLIENTS = 8
+TIMEOUT = 5.0  # seconds for a request and its answer
+MAX_CLIENTS = 8  # at once; more are hung up on
 # https://prometheus.io/docs/instrumenting/exposition_formats/
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -48,26 +49,19 @@ class MetricsServer:
             raise AgentError(
                 "metrics-listen",
                 f"Cannot listen for metrics on {self._listen}: {getattr(error, 'strerror', None) or error}.",
-                "Set [metrics] listen to a free port of this machine, or a path that this user may write.",
+                "Set [metrics] listen to a free port of this machine, or a free path this user may write.",
             ) from None
 
     def _bind(self) -> socket.socket:
         path = Path(self._listen)
-        if path.is_socket():
-            path.unlink()
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Nobody may connect before it is said who may.
-        umask = os.umask(0o177)
+        bound = bind_unix(path)
         try:
-            bound.bind(str(path))
             if self._group is not None:
                 os.chown(path, -1, grp.getgrnam(self._group).gr_gid)
                 path.chmod(0o660)
         except BaseException:
             bound.close()
             raise
-        finally:
-            os.umask(umask)
         return bound
 
     async def close(self) -> None:
@@ -78,6 +72,9 @@ class MetricsServer:
                     os.unlink(self._listen)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._clients >= MAX_CLIENTS:
+            writer.transport.abort()
+            return
         self._clients += 1
         try:
             # A client that goes away, sends no head or takes no answer is let go.
@@ -88,17 +85,16 @@ class MetricsServer:
                     head = await reader.readuntil(b"\r\n\r\n")
                     status, body = self._answer(head.decode("latin-1"))
                     writer.write(_response(status, body, bare=head.startswith(b"HEAD ")))
-                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
         finally:
             self._clients -= 1
-            writer.close()
+            writer.transport.abort()
 
     def _answer(self, head: str) -> tuple[str, bytes]:
         line, *fields = head.split("\r\n")
         method, _, target = line.partition(" ")
         target = target.partition(" ")[0]
-        if self._clients > MAX_CLIENTS:
-            return "503 Service Unavailable", b"too many at once\n"
         if not _ours(fields):
             return "421 Misdirected Request", b"ask by a loopback address\n"
         if method not in ("GET", "HEAD"):
