@@ -9,13 +9,14 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from dongled.agent.control import client
 from dongled.agent.control.client import expel, fetch_status, talk
 from dongled.agent.control.interface import ControlInterface
 from dongled.agent.control.server import ControlServer
@@ -75,10 +76,10 @@ with varlink.Client.new_with_address("unix:" + sys.argv[1]) as client:
 
 
 async def test_the_status_is_watched_until_one_hangs_up(control: Path) -> None:
-    async with talk(control) as daemon, aclosing(daemon.Watch(every=0.2)) as watching:
+    async with talk(control, 60) as daemon, aclosing(daemon.Watch(every=0.2)) as watching:
         assert [(await anext(watching))["status"].name for _ in range(3)] == ["camera"] * 3
     with pytest.raises(AgentError) as refused:
-        async with talk(control) as daemon:
+        async with talk(control, 60) as daemon:
             await anext(daemon.Watch(every=0.01))
     assert refused.value.reason == "interval"
 
@@ -98,6 +99,15 @@ async def test_a_living_daemons_socket_is_left_alone(control: Path) -> None:
         await ControlServer(control, ControlInterface(ControlledDouble())).start()
     assert refused.value.reason == "control-socket"
     assert (await fetch_status(control)).name == "camera"
+
+
+async def test_a_daemon_that_accepts_nobody_lives_too(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with accepting_nobody(path):
+        with pytest.raises(AgentError) as refused:
+            await ControlServer(path, ControlInterface(ControlledDouble())).start()
+        assert refused.value.reason == "control-socket"
+        assert path.is_socket()
 
 
 async def test_a_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
@@ -147,3 +157,38 @@ async def test_no_daemon_and_no_answer_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(AgentError) as absent:
         await fetch_status(tmp_path / "none.sock")
     assert absent.value.reason == "not-running"
+    with accepting_nobody(tmp_path / "full.sock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "TIMEOUT", 0.1)
+        with pytest.raises(AgentError) as full:
+            await expel(tmp_path / "full.sock", "viewer", "")
+    assert full.value.reason == "no-answer"
+
+
+async def test_a_place_in_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with accepting_nobody(path) as listener:
+        asking = asyncio.create_task(fetch_status(path))
+        await asyncio.sleep(0)
+        assert not asking.done()
+        listener.close()
+        path.unlink()
+        server = ControlServer(path, ControlInterface(ControlledDouble()))
+        await server.start()
+        assert (await asking).name == "camera"
+    await server.close()
+
+
+@contextmanager
+def accepting_nobody(path: Path) -> Iterator[socket.socket]:
+    """Its queue is full (listen(2))."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(
+                    socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                )
+                waiting.connect(str(path))
+        yield listener
