@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dongled.agent import units
 from dongled.agent.cli import help_files
@@ -72,6 +75,30 @@ def test_again_changes_nothing_and_remove_leaves_nothing(tmp_path: Path) -> None
     assert len(units.remove(tmp_path, files, dry_run=True)) == len(everything(tmp_path)) == len(units.PLACES)
     units.remove(tmp_path, files)
     assert everything(tmp_path) == {}
+
+
+def test_what_runs_is_told_how_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket too, which nothing else stops: it was started along with the daemon."""
+    monkeypatch.setattr(sys, "argv", [str(PROGRAM)])
+
+    def told(*more: str) -> str:
+        done = CliRunner().invoke(main, ["install-service", "--root", str(tmp_path), *more])
+        assert done.exit_code == 0, done.output
+        return done.output.partition("Now, as root:\n")[2]
+
+    assert "enable --now dongled@lab\n" in told("--instance", "lab")
+    installed = tmp_path / "etc/systemd/system"
+    assert run("systemctl", f"--root={tmp_path}", "enable", "dongled@lab").returncode == 0
+    assert (installed / "multi-user.target.wants/dongled@lab.service").is_symlink()
+    assert told("--remove", "--dry-run") == ""
+    stop, disable, *_ = told("--remove", "--instance", "lab").splitlines()
+    patterns = shlex.split(stop)[2:]
+    for unit in ("dongled-time.socket", "dongled.service", "dongled@lab.service", "dongled-unlock.service"):
+        assert any(fnmatch(unit, pattern) for pattern in patterns)
+    # It does what it says, though the unit's file is gone.
+    run("systemctl", f"--root={tmp_path}", *disable.split()[1:])
+    assert list(installed.rglob("dongled*")) == []
+    assert told("--remove") == ""
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -133,10 +133,21 @@ def unit_of(instance: str | None) -> str:
 
 
 def left_to_do(instance: str | None) -> list[str]:
+    """Lines for root after ``install``, which starts nothing."""
     name, unit = instance or "dongled", unit_of(instance)
     return [
         "systemd-sysusers dongled.conf && systemd-tmpfiles --create dongled.conf",
         "systemctl daemon-reload && udevadm control --reload && udevadm trigger",
         f"dongled config init --output /etc/dongled/{name}.toml   # and fill it in",
         f"systemctl enable --now {unit}",
+    ]
+
+
+def left_to_undo(instance: str | None) -> list[str]:
+    """Lines for root after ``remove``, which stops nothing."""
+    return [
+        # Patterns, since a name that is not loaded is an error.
+        "systemctl stop 'dongled*.socket' 'dongled*.service'",
+        f"systemctl disable {unit_of(instance)}",
+        "systemctl daemon-reload && udevadm control --reload && udevadm trigger",
     ]

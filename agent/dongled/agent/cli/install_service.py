@@ -11,7 +11,7 @@ from dongled.agent.cli.errors import reporting_errors
 
 
 @click.command(name="install-service")
-@click.option("--instance", metavar="NAME", help="Say how to start this instance.")
+@click.option("--instance", metavar="NAME", help="Say how to start, or stop, this instance.")
 @click.option("--user", default="dongled", show_default=True, help="User to run as.")
 @click.option(
     "--root",
@@ -26,8 +26,8 @@ from dongled.agent.cli.errors import reporting_errors
 def command(instance: str | None, user: str, root: Path, remove: bool, dry_run: bool) -> None:
     """Install the systemd units and what belongs to them, for a dongled from pip, uv or pipx.
 
-    Manual pages and completion for bash, zsh and fish come along. Nothing is started: what is left to do is
-    printed.
+    Manual pages and completion for bash, zsh and fish come along. Nothing is started, and by
+    --remove nothing stopped: what is left to do is printed.
     """
     from dongled.agent import units
     from dongled.agent.cli import help_files
@@ -48,7 +48,7 @@ def command(instance: str | None, user: str, root: Path, remove: bool, dry_run: 
         click.echo(f"{manual}: {pages} manual pages {verb}")
     if not done:
         click.echo("nothing to do")
-    if not remove and not dry_run:
+    if not dry_run and (done or not remove):
         click.echo("Now, as root:")
-        for line in units.left_to_do(instance):
+        for line in units.left_to_undo(instance) if remove else units.left_to_do(instance):
             click.echo(f"    {line}")
