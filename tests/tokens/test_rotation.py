@@ -9,12 +9,11 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -37,6 +36,7 @@ from dongled.tokens.opened import Place
 from dongled.tokens.quirks import Quirks
 from support.authority import DAY, OTHER_TERMINAL, TERMINAL, Authority, name, new_key, pem, uris
 from support.cutting_module import build_cutting_module
+from support.power import PowerCut, power
 from tokens.bench import SoftToken, pkcs11_tool, point_of
 from tokens.test_opened import public, verify
 
@@ -251,10 +251,6 @@ def test_the_whole_way_beside_a_daemon(site: Site) -> None:
     assert secret not in "".join(path.read_text() for path in (site.folder / "conf.d").iterdir())
 
 
-class PowerCut(BaseException):
-    """Nothing runs after it."""
-
-
 @pytest.mark.fault("power cut at each step of a key rotation", backend="softhsm")
 def test_the_power_fails_at_each_step_of_the_token(site: Site, tmp_path: Path) -> None:
     """The worker is killed between any two calls that change the token; the command goes no further."""
@@ -336,47 +332,6 @@ def test_the_power_fails_at_each_step_of_pinning(tmp_path: Path, earlier: bool) 
     os.umask(mask)
     assert stat.S_IMODE(drop_in.stat().st_mode) == 0o644
     assert cut - 1 == 8
-
-
-@contextmanager
-def power(cut: int) -> Iterator[None]:
-    """It fails at that step of those that write files; what was not synced is half there."""
-    opened, renamed, sync = Path.open, Path.replace, os.fsync
-    unsynced: set[Path] = set()
-    steps = itertools.count(1)
-
-    def boundary() -> None:
-        if next(steps) == cut:
-            for path in unsynced:
-                os.truncate(path, path.stat().st_size // 2)
-            raise PowerCut
-
-    def open_file(self: Path, mode: str = "r", *rest: Any, **how: Any) -> IO[Any]:
-        boundary()
-        file: IO[Any] = opened(self, mode, *rest, **how)
-        unsynced.add(self)
-        boundary()
-        return file
-
-    def rename(self: Path, target: Path) -> Path:
-        boundary()
-        done = renamed(self, target)
-        if self in unsynced:
-            unsynced.add(target)
-        boundary()
-        return done
-
-    def fsync(descriptor: int) -> None:
-        boundary()
-        sync(descriptor)
-        unsynced.discard(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
-        boundary()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "open", open_file)
-        patch.setattr(Path, "replace", rename)
-        patch.setattr(os, "fsync", fsync)
-        yield
 
 
 def test_half_a_pair_is_made_anew(site: Site) -> None:

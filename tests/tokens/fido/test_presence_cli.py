@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from dongled.tokens.fido import keys, presence
 from dongled.tokens.fido.registered import parse
 from support.card.fido_authenticator import Authenticator
 from support.card.fido_key import touching
+from support.power import PowerCut, power
 from tokens.fido.conftest import Desk
 
 HERE = "urn:uuid:6a1d5c3e-7c0b-4f5e-9d53-0c1f8b7c2a11"
@@ -89,6 +94,42 @@ def test_a_damaged_file_is_left_as_it_is(run: Run, file: Path) -> None:
     for verb, arguments in (("register", ["a", "--terminal", HERE]), ("list", []), ("remove", ["a"])):
         assert "[presence-file]" in run(verb, *arguments).stderr
     assert file.read_text() == "{}"
+
+
+def test_the_power_fails_at_each_step_of_writing(run: Run, file: Path) -> None:
+    assert run("register", "alice", "--terminal", HERE).exit_code == 0
+    registered = file.read_bytes()
+    seen = set()
+    for cut in itertools.count(1):
+        file.write_bytes(registered)
+        with suppress(PowerCut), power(cut):
+            assert run("remove", "alice").exit_code == 0
+            break
+        seen.add(len(parse(file.read_bytes(), "x")))
+    assert seen == {0, 1}
+    # What a cut left is in nobody's way.
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_who_may_read_the_file_still_may(run: Run, file: Path, tmp_path: Path) -> None:
+    """The daemon's user, by its group, also through a link."""
+    assert run("register", "alice", "--terminal", HERE).exit_code == 0
+    os.chown(file, 1, 2)
+    file.chmod(0o640)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    kept /= file.name
+    file.rename(kept)
+    file.symlink_to(kept)
+    mask = os.umask(0o077)
+    try:
+        assert run("remove", "alice").exit_code == 0
+    finally:
+        os.umask(mask)
+    status = kept.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1, 2, 0o640)
+    assert file.is_symlink()
+    assert parse(file.read_bytes(), "x") == []
 
 
 def test_what_unlocks_a_token_is_not_evidence(desk: Desk, run: Run, file: Path) -> None:

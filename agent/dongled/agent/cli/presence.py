@@ -10,7 +10,7 @@ import click
 
 from dongled.agent.cli.errors import reporting_errors
 from dongled.agent.cli.fido_options import key_pin, key_pin_option, person
-from dongled.agent.cli.files import read_file, write_file
+from dongled.agent.cli.files import read_file, replace_file
 
 if TYPE_CHECKING:
     from dongled.tokens.fido.registered import Registration
@@ -49,7 +49,7 @@ def register_command(name: str, path: Path, terminal: str, verified: bool, key_p
     somebody = person(key_pin(key_pin_file))
     made = keys.register(keys.PRESENCE_RP, name, somebody, verified=verified, known=known)
     added = registered.Registration(name, terminal, made.credential, made.public_key, made.count)
-    write_file(path, registered.encode([*people, added]))
+    replace_file(path, registered.encode([*people, added]))
     click.echo(f"{name}'s key counts at {terminal}")
 
 
@@ -83,7 +83,7 @@ def remove_command(name: str, path: Path) -> None:
     kept = [each for each in people if each.name != name]
     if len(kept) == len(people):
         raise TokenError("presence-name", f"no key of {name!r} is registered", "`dongled presence list`")
-    write_file(path, registered.encode(kept))
+    replace_file(path, registered.encode(kept))
 
 
 def _people(path: Path) -> list[Registration]:
