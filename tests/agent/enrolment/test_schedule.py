@@ -15,9 +15,9 @@ DAY = 86400.0
 END = NOW + timedelta(days=100)
 
 
-def wait(day: float, jitter: float = 0.5, failures: int = 0) -> float:
+def wait(day: float, jitter: float = 0.5, failures: int = 0, draw: float = 1.0) -> float:
     """Days, of a certificate that lives 100."""
-    return round(seconds_to_renewal(NOW, END, NOW + timedelta(days=day), jitter, failures) / DAY, 6)
+    return round(seconds_to_renewal(NOW, END, NOW + timedelta(days=day), jitter, draw, failures) / DAY, 6)
 
 
 def test_at_eighty_per_cent_and_a_little() -> None:
@@ -28,20 +28,28 @@ def test_at_eighty_per_cent_and_a_little() -> None:
     assert wait(-10, jitter=0) == 90
 
 
-def test_each_four_per_cent_after_a_failure() -> None:
-    assert [round(wait(82 + 4 * failures, failures=failures), 6) for failures in range(1, 5)] == [4] * 4
+def test_ever_later_after_a_failure() -> None:
+    waits = [wait(82, failures=failures) for failures in range(1, 40)]
+    assert [round(days * DAY) for days in waits[:3]] == [30, 60, 120]
+    assert waits == sorted(waits)
+    # Not less often than each 4 %: there are some more tries before the end.
+    assert waits[-1] == 4
+    # Anywhere in the pause.
+    assert round(wait(82, failures=5, draw=0) * DAY) == SOONEST
+    assert round(wait(82, failures=5, draw=0.5) * DAY) == (480 + SOONEST) / 2
+    assert wait(82, failures=SETTLED, draw=0) == round(0.75 * wait(82, failures=SETTLED), 6)
     hour = timedelta(hours=1)
-    short = seconds_to_renewal(NOW, NOW + 100 * hour, NOW + 82 * hour, 0.5, 1)
-    assert round(short) == 4 * 3600
     # It goes on after the end, at least daily: a platform may still renew.
-    assert wait(101, failures=9) == 1
-    assert 0 < seconds_to_renewal(NOW, NOW + 100 * hour, NOW + 150 * hour, 0.5, 9) <= 4 * 3600
+    assert wait(101, failures=99) == 1
+    assert 0 < seconds_to_renewal(NOW, NOW + 100 * hour, NOW + 150 * hour, 0.5, 1.0, 99) <= 4 * 3600
 
 
 def test_switched_on_late() -> None:
     assert wait(95, jitter=0) == 0
     assert 0 < wait(95, jitter=0.9) * DAY <= 300
-    assert seconds_to_renewal(NOW, NOW + timedelta(seconds=100), NOW + timedelta(seconds=99), 0.5, 0) == 2
+    assert (
+        seconds_to_renewal(NOW, NOW + timedelta(seconds=100), NOW + timedelta(seconds=99), 0.5, 1.0, 0) == 2
+    )
 
 
 def test_a_fleet_is_spread() -> None:
@@ -65,12 +73,15 @@ def test_the_first_certificate() -> None:
     st.floats(0, 1, exclude_max=True),
     st.integers(-(10**9), 10**10),
     st.integers(0, 10**9),
-    st.integers(0, 99),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 9999),
 )
-def test_never_at_once_again_and_never_too_late(jitter: float, passed: int, life: int, failures: int) -> None:
+def test_never_at_once_again_and_never_too_late(
+    jitter: float, passed: int, life: int, draw: float, failures: int
+) -> None:
     begin = datetime(2027, 1, 1, tzinfo=UTC)
     now = min(begin + timedelta(seconds=passed), datetime(9000, 1, 1, tzinfo=UTC))
-    found = seconds_to_renewal(begin, begin + timedelta(seconds=life), now, jitter, failures)
+    found = seconds_to_renewal(begin, begin + timedelta(seconds=life), now, jitter, draw, failures)
     assert found >= 0
     if failures and (now - begin).total_seconds() > life:
         assert 10 <= found <= 86400

@@ -144,7 +144,7 @@ class Renewal:
         if certificate is None:
             return seconds_to_first(self._draw(), failures)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return seconds_to_renewal(begin, end, now, self._jitter, failures)
+        return seconds_to_renewal(begin, end, now, self._jitter, self._draw(), failures)
 
     def _look(self) -> None:
         chains = {role: self._enroller.chain(role) for role in ROLES}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +18,7 @@ from dongled.agent.protocol.again import Again
 from dongled.agent.protocol.api import Judged, SealWith, StopSealing, Stream
 from dongled.agent.protocol.cose import Signed
 from dongled.agent.protocol.held import Asking, HeldRequests
+from dongled.agent.protocol.holders import Allowed, CachedRekey, Holder
 from dongled.agent.protocol.links import Link, wrap
 from dongled.agent.protocol.messages import (
     Grant,
@@ -38,40 +38,6 @@ from dongled.agent.protocol.remote import Remote, RemoteEpoch, authorise
 from dongled.agent.protocol.roster import roster_hash
 from dongled.agent.protocol.state import State
 from dongled.media.keyring import commit_base_key
-
-
-@dataclass(slots=True)
-class Holder:
-    """A receiver that holds keys, and the link over which it gets the next ones."""
-
-    link: Link
-    streams: frozenset[str]
-    epoch: RemoteEpoch
-    presented: Presented
-    request: bytes
-    grant: bytes = field(repr=False)
-    key_seq: int
-    why: str
-    answered: Again
-    announcement: bytes
-    """Hash of the announcement of mine under which the link was granted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What the policy lets somebody have, and on what grounds."""
-
-    streams: frozenset[str]
-    why: str
-    refused: tuple[PolicyRefused, ...] = ()
-    """Why it may not have the others."""
-
-
-@dataclass(slots=True)
-class CachedRekey:
-    key_seq: int
-    message: bytes
-    sent_at: float
 
 
 class Publisher:
