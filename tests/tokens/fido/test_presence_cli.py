@@ -8,7 +8,9 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,7 +18,7 @@ from click.testing import CliRunner, Result
 from dongled.agent.cli.main import main
 from dongled.tokens.errors import TokenError
 from dongled.tokens.fido import keys, presence
-from dongled.tokens.fido.registered import parse
+from dongled.tokens.fido.registered import MOST_PEOPLE, encode, parse
 from support.card.fido_authenticator import Authenticator
 from support.card.fido_key import touching
 from support.power import PowerCut, power
@@ -87,6 +89,37 @@ def test_what_is_not_registered_costs_no_touch_and_leaves_no_file(
     assert f"[{reason}]" in done.stderr
     assert not file.exists()
     assert not desk.keys["one"].credentials
+
+
+def test_a_file_that_is_full_is_left_as_it_is(desk: Desk, run: Run, file: Path) -> None:
+    """One key more, and no terminal would take it."""
+    assert run("register", "alice", "--terminal", HERE).exit_code == 0
+    (alice,) = parse(file.read_bytes(), "x")
+    full = encode([replace(alice, credential=bytes([n, 1])) for n in range(MOST_PEOPLE)])
+    file.write_text(full)
+    assert "[presence-full]" in run("register", "bob", "--terminal", HERE).stderr
+    assert file.read_text() == full
+    assert len(parse(file.read_bytes(), "x")) == MOST_PEOPLE
+
+
+def test_another_is_registered_meanwhile(
+    desk: Desk, run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("register", "alice", "--terminal", HERE).exit_code == 0
+    of_alice = file.read_text()
+    file.unlink()
+    desk.away.add("one")
+    desk.keys["two"] = Authenticator("1357")
+    touched = keys.register
+
+    def register(*arguments: Any, **options: Any) -> Any:
+        made = touched(*arguments, **options)
+        file.write_text(of_alice)
+        return made
+
+    monkeypatch.setattr(keys, "register", register)
+    assert run("register", "bob", "--terminal", HERE).exit_code == 0
+    assert [each.name for each in parse(file.read_bytes(), "x")] == ["alice", "bob"]
 
 
 def test_a_damaged_file_is_left_as_it_is(run: Run, file: Path) -> None:

@@ -44,12 +44,14 @@ def register_command(name: str, path: Path, terminal: str, verified: bool, key_p
     from dongled.tokens.fido import keys, registered
 
     registered.require_fit(name, terminal)
-    people = _people(path) if path.exists() else []
-    known = [each.credential for each in people]
+    registered.require_room(there := _people(path) if path.exists() else [])
+    known = [each.credential for each in there]
     somebody = person(key_pin(key_pin_file))
     made = keys.register(keys.PRESENCE_RP, name, somebody, verified=verified, known=known)
     added = registered.Registration(name, terminal, made.credential, made.public_key, made.count)
-    replace_file(path, registered.encode([*people, added]))
+    # Another may have been registered while this one waited for the touch.
+    people = [*(_people(path) if path.exists() else []), added]
+    replace_file(path, registered.encode(people))
     click.echo(f"{name}'s key counts at {terminal}")
 
 

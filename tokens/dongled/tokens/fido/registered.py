@@ -73,6 +73,16 @@ def require_fit(name: str, terminal: str) -> None:
         )
 
 
+def require_room(people: Sequence[Registration]) -> None:
+    """For one more of them in a file. Raises TokenError."""
+    if len(people) >= MOST_PEOPLE:
+        raise TokenError(
+            "presence-full",
+            f"{len(people)} keys count already",
+            "`dongled presence remove` those that no longer should",
+        )
+
+
 def require_distinct(people: Sequence[Registration]) -> None:
     """A credential is one person's at one terminal. Raises ValueError."""
     if len(people) > MOST_PEOPLE or len({each.credential for each in people}) != len(people):
